@@ -1,0 +1,159 @@
+"""CTC for dense and LSAH models: per-utterance losses, a guard that names what is not finite, error counts on dev.
+
+Shapes: B batch, T frames, V letters, U target letters.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics as fairseq_metrics
+from torch.nn import functional as F
+
+from mms_recipes import metrics, text
+from mms_recipes.decoding import greedy
+
+logger = logging.getLogger(__name__)
+
+SUMMED = ("loss", "ntokens", "nsentences", "sample_size", "frames", "blank_frames", "skipped", "audio_seconds")
+DEV_SUMMED = ("char_errors", "chars", "word_errors", "words")
+
+
+@dataclass
+class CTCConfig(FairseqDataclass):
+    show_pairs: int = field(default=3, metadata={"help": "reference and hypothesis pairs shown per validation"})
+
+
+@register_criterion("mms_ctc", dataclass=CTCConfig)
+class CTCCriterion(FairseqCriterion):
+    """Sum over utterances of their CTC losses, each times its weight (1, or the task's share of a language's batch)."""
+
+    def __init__(self, task: Any, show_pairs: int) -> None:
+        super().__init__(task)
+        self.show_pairs = show_pairs
+
+    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[torch.Tensor, float, dict]:
+        """Return loss, sample size and counts to log. Utterances without a finite loss are named and left out."""
+        emissions_TBV, frames_B = self._emissions(model, sample)
+        losses_B = self._losses(emissions_TBV, frames_B, sample)
+        finite_B = torch.isfinite(losses_B.detach())
+        if not bool(finite_B.all()):
+            return self._without(~finite_B, model, sample, reduce)
+        weights_B = sample.get("weights")
+        loss = losses_B.sum() if weights_B is None else (losses_B * weights_B.to(losses_B)).sum()
+        sample_size = sample.get("sample_size", len(sample["id"]))
+        log = self._count(emissions_TBV.detach(), frames_B, sample)
+        log |= {"loss": float(losses_B.detach().sum()), "sample_size": sample_size, "skipped": 0}
+        if not model.training:
+            log |= self._score(emissions_TBV.detach(), frames_B, sample)
+        return loss, sample_size, log
+
+    def _emissions(self, model: Any, sample: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        net_output = model(**sample["net_input"])
+        emissions_TBV = model.get_normalized_probs(net_output, log_probs=True).float().contiguous()
+        time, batch, _ = emissions_TBV.shape
+        padding = net_output["padding_mask"]
+        if padding is None:
+            return emissions_TBV, torch.full((batch,), time, device=emissions_TBV.device)
+        return emissions_TBV, (~padding).sum(1)
+
+    def _losses(self, emissions_TBV: torch.Tensor, frames_B: torch.Tensor, sample: Mapping[str, Any]) -> torch.Tensor:
+        with torch.backends.cudnn.flags(enabled=False):
+            return F.ctc_loss(
+                emissions_TBV,
+                sample["target"],
+                frames_B,
+                sample["target_lengths"],
+                blank=greedy.BLANK,
+                reduction="none",
+            )
+
+    def _without(
+        self, bad_B: torch.Tensor, model: Any, sample: dict[str, Any], reduce: bool
+    ) -> tuple[torch.Tensor, float, dict]:
+        """Name the utterances in bad_B and compute the rest again without them."""
+        names = [self.task.name(int(index), model.training) for index in sample["id"][bad_B.cpu()]]
+        for name in names:
+            logger.warning(
+                "loss is not finite for %s; it is skipped. Usual causes: its text needs more frames than its audio has, "
+                "or its samples hold NaN: check with tools/validate_manifests.py",
+                name,
+            )
+        keep = (~bad_B).nonzero().flatten()
+        if len(keep) == 0:
+            zero = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0
+            log = dict.fromkeys(SUMMED, 0) | {"skipped": len(names)}
+            return zero, sample.get("sample_size", 0), log
+        loss, sample_size, log = self.forward(model, _select(sample, keep, len(bad_B)), reduce)
+        return loss, sample_size, log | {"skipped": log["skipped"] + len(names)}
+
+    def _count(self, emissions_TBV: torch.Tensor, frames_B: torch.Tensor, sample: Mapping[str, Any]) -> dict[str, Any]:
+        valid_TB = torch.arange(len(emissions_TBV), device=frames_B.device)[:, None] < frames_B
+        blanks = (emissions_TBV.argmax(-1) == greedy.BLANK) & valid_TB
+        return {
+            "ntokens": int(sample["target_lengths"].sum()),
+            "nsentences": len(sample["id"]),
+            "frames": int(frames_B.sum()),
+            "blank_frames": int(blanks.sum()),
+            "audio_seconds": float(frames_B.sum()) * 0.02,
+        }
+
+    def _score(self, emissions_TBV: torch.Tensor, frames_B: torch.Tensor, sample: Mapping[str, Any]) -> dict[str, int]:
+        """Greedy decoding of dev utterances; counts go to the task, by language, and their sums to the log."""
+        hypotheses = greedy.greedy(emissions_TBV.transpose(0, 1), frames_B)
+        sums = dict.fromkeys(DEV_SUMMED, 0)
+        for row, units in enumerate(hypotheses):
+            lang = int(sample["langs"][row])
+            dictionary = self.task.dictionaries[lang]
+            target = sample["target"][row, : sample["target_lengths"][row]].tolist()
+            reference, hypothesis = (
+                text.to_words(" ".join(dictionary.symbols[unit] for unit in ids)) for ids in (target, units)
+            )
+            characters = metrics.character_errors(reference, hypothesis)
+            words = metrics.word_errors(reference, hypothesis)
+            self.task.record(lang, characters, words, reference, hypothesis)
+            sums["char_errors"] += characters.errors
+            sums["chars"] += characters.reference_length
+            sums["word_errors"] += words.errors
+            sums["words"] += words.reference_length
+        return sums
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Log loss in bits per utterance and per letter, blank share in percent, and on dev WER and CER in percent."""
+        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in (*SUMMED, *DEV_SUMMED)}
+        sentences, tokens, frames = (max(1, total[key]) for key in ("nsentences", "ntokens", "frames"))
+        fairseq_metrics.log_scalar("loss", total["loss"] / sentences / math.log(2), sentences, round=3)
+        fairseq_metrics.log_scalar("letter_loss", total["loss"] / tokens / math.log(2), tokens, round=3)
+        fairseq_metrics.log_scalar("blank_percent", 100 * total["blank_frames"] / frames, frames, round=1)
+        fairseq_metrics.log_scalar("nsentences", total["nsentences"])
+        fairseq_metrics.log_speed("audio_per_second", total["audio_seconds"], round=0)
+        if total["skipped"]:
+            fairseq_metrics.log_scalar_sum("skipped", total["skipped"])
+        for key, errors, length in (("cer", "char_errors", "chars"), ("wer", "word_errors", "words")):
+            if total[length]:
+                fairseq_metrics.log_scalar(key, 100 * total[errors] / total[length], total[length], round=2)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def _select(sample: Mapping[str, Any], keep: torch.Tensor, size: int) -> dict[str, Any]:
+    """The utterances `keep` of a batch."""
+    selected: dict[str, Any] = {}
+    for key, value in sample.items():
+        if isinstance(value, dict):
+            selected[key] = _select(value, keep, size)
+        elif isinstance(value, torch.Tensor) and value.dim() and len(value) == size:
+            selected[key] = value[keep.to(value.device)]
+        elif isinstance(value, list) and len(value) == size:
+            selected[key] = [value[index] for index in keep.tolist()]
+        else:
+            selected[key] = value
+    return selected

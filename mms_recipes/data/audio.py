@@ -1,0 +1,46 @@
+"""Utterances from disk: 16 kHz mono in, float tensors out."""
+
+from pathlib import Path
+
+import soundfile
+import torch
+from torch.nn import functional as F
+
+SAMPLE_RATE = 16_000
+
+
+def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tensor:
+    """Read one utterance of the manifest: float32 (num_samples,), zero mean and unit variance if `normalize`.
+
+    Raises ValueError when the file is not 16 kHz mono or its length is not the manifest's.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise ValueError(f"{path}: not readable as audio ({error}); check with tools/validate_manifests.py") from error
+    if rate != SAMPLE_RATE or samples.shape[1] != 1:
+        raise ValueError(
+            f"{path}: {rate} Hz with {samples.shape[1]} channel(s), expected {SAMPLE_RATE} Hz mono; "
+            "prepare the corpus again with tools/prepare_fleurs.py or tools/prepare_folder.py"
+        )
+    if len(samples) != num_samples:
+        raise ValueError(
+            f"{path}: {len(samples)} samples, but its manifest says {num_samples}; the file was cut or replaced: "
+            "prepare the corpus again"
+        )
+    source = torch.from_numpy(samples[:, 0])
+    return F.layer_norm(source, source.shape) if normalize else source
+
+
+def pad(sources: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack utterances of different length: (B, S) filled with zeros and the padding mask (B, S), True where padded."""
+    lengths = torch.tensor([len(source) for source in sources])
+    padded = torch.nn.utils.rnn.pad_sequence(sources, batch_first=True)
+    return padded, torch.arange(padded.shape[1])[None] >= lengths[:, None]
+
+
+def crop_to_shortest(sources: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    """Cut every utterance at a random place to the length of the shortest: (B, S) without padding (pretraining)."""
+    size = min(len(source) for source in sources)
+    starts = [int(torch.randint(len(source) - size + 1, (), generator=generator)) for source in sources]
+    return torch.stack([source[start : start + size] for source, start in zip(sources, starts, strict=True)])

@@ -1,0 +1,207 @@
+"""Every quarrel with fairseq on today's Python and torch, one small function each.
+
+`apply()` runs once, before any fairseq model is imported or checkpoint is read. Each function says what breaks
+without it; tests/fairseq/test_compat.py shows the fault in stock fairseq, so a test fails once upstream is mended.
+"""
+
+import argparse
+import collections
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+_applied = False
+
+
+def apply() -> None:
+    """Apply all of this module's changes to fairseq, once per process."""
+    global _applied
+    if _applied:
+        return
+    _applied = True
+    keep_logging_level()
+    allow_checkpoint_objects()
+    save_atomically()
+    seed_masks()
+    mask_freely_in_finetuning()
+
+
+def keep_logging_level() -> None:
+    """Import fairseq without its side effect: `wav2vec2_classification.py` sets the root logger to DEBUG."""
+    root = logging.getLogger()
+    level = root.level
+    # "Please install tensorboardX" and the like are for fairseq's developers, not for our users
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.ERROR)
+    import fairseq.models.wav2vec  # noqa: F401
+
+    root.setLevel(level)
+
+
+def allow_checkpoint_objects() -> None:
+    """List the classes that fairseq checkpoints hold, so that torch's restricted loader reads them.
+
+    torch >= 2.6 loads with weights_only=True and refuses a CTC checkpoint, whose task_state pickles a Dictionary.
+    Older files also hold Namespaces, omegaconf nodes and numpy scalars. Nothing else is allowed in; a file with other
+    classes is refused by name in checkpoints.load_checkpoint.
+    """
+    import omegaconf
+    import omegaconf.base
+    import omegaconf.nodes
+    from fairseq.data.dictionary import Dictionary
+    from fairseq.meters import AverageMeter, MetersDict, StopwatchMeter, TimeMeter
+
+    torch.serialization.add_safe_globals(
+        [
+            Dictionary,
+            AverageMeter,
+            MetersDict,
+            StopwatchMeter,
+            TimeMeter,
+            argparse.Namespace,
+            collections.OrderedDict,
+            collections.defaultdict,
+            dict,
+            list,
+            int,
+            omegaconf.DictConfig,
+            omegaconf.ListConfig,
+            omegaconf.base.ContainerMetadata,
+            omegaconf.base.Metadata,
+            omegaconf.nodes.AnyNode,
+            Any,
+            np.dtype,
+            np.ndarray,
+            np.dtypes.Float64DType,
+            np.dtypes.Float32DType,
+            np.dtypes.Int64DType,
+            np._core.multiarray.scalar,
+            np._core.multiarray._reconstruct,
+        ]
+    )
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Build a wav2vec 2.0 model on the meta device: no memory, no time spent on weights that a file will replace.
+
+    `init_bert_params` copies every weight to the CPU and back, which a meta tensor refuses.
+    """
+    from fairseq.models.wav2vec import wav2vec2
+
+    initialise = wav2vec2.init_bert_params
+    wav2vec2.init_bert_params = lambda module: None
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        wav2vec2.init_bert_params = initialise
+
+
+def save_atomically() -> None:
+    """Write checkpoints so that a kill or a full disk at any moment leaves the old one whole.
+
+    fairseq retries a failed save into the same half-written file, leaves the rest lying, never syncs, and copies
+    checkpoint_best.pt over checkpoint_last.pt in place: a SIGKILL in the middle of that copy ends the run for good.
+    """
+    from fairseq import checkpoint_utils
+
+    checkpoint_utils.torch_persistent_save = _save
+    checkpoint_utils.PathManager.copy = staticmethod(_copy)
+
+
+def _save(state: Any, filename: str, async_write: bool = False) -> None:
+    """Replace `filename` by `state` in one step; on a full disk say so and keep the old file."""
+    target = Path(filename)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:
+        os.unlink(temporary)
+        raise OSError(
+            f"{target}: the checkpoint could not be written ({error}); "
+            f"{'the one before is untouched' if target.exists() else 'there was none before'}. "
+            "Free some space and start the same command again: it resumes"
+        ) from error
+
+
+def _copy(source: str, target: str, overwrite: bool = False) -> bool:
+    """Give a checkpoint a second name: a hard link put in place in one step (fairseq: PathManager.copy)."""
+    if os.path.exists(target) and not overwrite:
+        return False
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(target) or ".", prefix=".link.") as folder:
+        temporary = os.path.join(folder, "checkpoint")
+        try:
+            os.link(source, temporary)
+        except OSError:  # some network and FAT file systems have no hard links
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    return True
+
+
+def seed_masks() -> None:
+    """Draw time and channel masks from torch's seeded generator.
+
+    `compute_mask_indices` makes an unseeded generator per utterance: two runs with one `common.seed` differ and a
+    resumed run differs from an uninterrupted one. fairseq seeds torch with seed + num_updates before each update.
+    """
+    from fairseq.models.wav2vec import wav2vec2
+
+    if not hasattr(wav2vec2.compute_mask_indices, "__wrapped__"):
+        wav2vec2.compute_mask_indices = _seeded(wav2vec2.compute_mask_indices)
+
+
+def _seeded(compute: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    @functools.wraps(compute)
+    def compute_mask_indices(
+        shape: tuple[int, int], padding_mask: Any, mask_prob: float, mask_length: int, *args: Any, **kwargs: Any
+    ) -> np.ndarray:
+        seed = int(torch.randint(2**31, ()))
+        rows = torch.arange(shape[0])
+        draw = functools.partial(compute, seed=seed, epoch=0)
+        size = shape[1]
+        if kwargs.get("require_same_masks", True):
+            return draw(shape, padding_mask, mask_prob, mask_length, *args, indices=rows, **kwargs)
+        # row by row: an utterance too short for two spans would stop the run ("the entire sequence is masked")
+        masks = np.zeros(shape, dtype=bool)
+        for row in range(shape[0]):
+            length = size if padding_mask is None else size - int(padding_mask[row].sum())
+            if length > 2 * mask_length + 1:
+                masks[row, :length] = draw(
+                    (1, length), None, mask_prob, mask_length, *args, indices=rows[row : row + 1], **kwargs
+                )[0]
+        return masks
+
+    return compute_mask_indices
+
+
+def mask_freely_in_finetuning() -> None:
+    """Let utterances of one fine-tuning batch have masks of different size (require_same_masks=false).
+
+    Wav2Vec2Model.forward gathers what was masked into a rectangle, which only pretraining uses: with masks of different
+    size it stops, and with equal ones the shortest utterance of a batch decides how little all the others are masked.
+    """
+    from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
+
+    apply_mask = Wav2Vec2Model.apply_mask
+    if hasattr(apply_mask, "__wrapped__"):
+        return
+
+    @functools.wraps(apply_mask)
+    def without_rectangle(self: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
+        x, mask_indices = apply_mask(self, *args, **kwargs)
+        return x, mask_indices if self.final_proj is not None else None
+
+    Wav2Vec2Model.apply_mask = without_rectangle

@@ -1,0 +1,12 @@
+"""Import this to register the project's tasks, models, criterions and optimizers with fairseq."""
+
+from mms_recipes import fairseq_compat
+
+fairseq_compat.apply()
+
+import mms_recipes.criterions.ctc  # noqa: E402
+import mms_recipes.models.lsah  # noqa: E402
+import mms_recipes.optimizers  # noqa: E402
+import mms_recipes.tasks.finetuning  # noqa: E402
+import mms_recipes.tasks.lsah  # noqa: E402
+import mms_recipes.tasks.pretraining  # noqa: E402, F401

@@ -1,0 +1,109 @@
+"""A trained model ready to listen: emissions of utterances of many languages in one batch.
+
+Dense checkpoints, folders of adapters and one-file checkpoints look the same from here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fairseq.data import Dictionary
+
+from mms_recipes import checkpoints, text
+from mms_recipes.decoding.greedy import greedy
+from mms_recipes.models.adapters import AdapterStack
+from mms_recipes.models.encoder import FrozenEncoder
+
+
+@dataclass
+class Recognizer:
+    """An encoder, and either one dense head for all languages or adapters and a head for each.
+
+    `dictionaries` are the heads' letters by language; the key "" stands for every language (dense).
+    """
+
+    encoder: FrozenEncoder
+    normalize: bool
+    dictionaries: dict[str, Dictionary]
+    base_hash: str
+    adapters: AdapterStack | None = None
+    head: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def dictionary(self, lang: str) -> Dictionary:
+        """The letters of a language's head. Raises ValueError when there is no adapter for it."""
+        found = self.dictionaries.get("", self.dictionaries.get(lang))
+        if found is None:
+            have = ", ".join(sorted(self.dictionaries)[:10])
+            raise ValueError(f"no adapter for {lang!r}; there are {len(self.dictionaries)}: {have}")
+        return found
+
+    @torch.inference_mode()
+    def emissions(
+        self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities (B, T, V) in float32 and the number of frames (B,) of padded utterances of S samples."""
+        features_BTC, frames_B = self.encoder.features(source_BS, lengths_B)
+        if self.adapters is None:
+            assert self.head is not None
+            weight, bias = (tensor.to(features_BTC) for tensor in self.head)
+            x_BTC = self.encoder.context(features_BTC, frames_B)
+            return torch.nn.functional.linear(x_BTC, weight, bias).float().log_softmax(-1), frames_B
+        stack = self.adapters
+        langs_B = torch.tensor([stack.langs.index(lang) for lang in langs], device=features_BTC.device)
+        x_BTC = self.encoder.context(features_BTC, frames_B, lambda number, x: stack.blocks[number](x, langs_B))
+        return stack.heads(x_BTC, langs_B).float().log_softmax(-1), frames_B
+
+    def transcribe(self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str]) -> list[str]:
+        """The words of each utterance by greedy decoding."""
+        emissions_BTV, frames_B = self.emissions(source_BS, lengths_B, langs)
+        units = greedy(emissions_BTV, frames_B)
+        symbols = [self.dictionary(lang).symbols for lang in langs]
+        return [text.to_words(" ".join(names[u] for u in row)) for row, names in zip(units, symbols, strict=True)]
+
+
+def load_recognizer(
+    checkpoint: str | Path, device: torch.device, langs: Sequence[str], base: str | Path | None = None
+) -> Recognizer:
+    """Load a dense checkpoint (.pt), a folder of adapters or a one-file checkpoint with adapters for `langs`.
+
+    The base of a folder is where it was at training, or `base`. Raises FileNotFoundError or ValueError: nothing there,
+    another architecture, an adapter of another base, a language without an adapter.
+    """
+    folder = Path(checkpoint).is_dir()
+    if not folder and "adapter" not in checkpoints.load_checkpoint(checkpoint):
+        found = checkpoints.read_base(checkpoint)
+        weight, bias, _ = found.require_head()
+        assert found.dictionary is not None
+        return Recognizer(
+            _encoder(found, device), found.normalize, {"": found.dictionary}, found.hash, head=(weight, bias)
+        )
+    adapters = checkpoints.read_adapters(checkpoint)
+    missing = [lang for lang in langs if lang not in adapters]
+    if missing:
+        raise ValueError(
+            f"{checkpoint}: no adapter for {', '.join(missing[:10])}; there are {', '.join(sorted(adapters))}"
+        )
+    chosen = [adapters[lang] for lang in langs]
+    source = base or (chosen[0].base_path if folder else checkpoint)
+    if not Path(source).is_file():
+        raise FileNotFoundError(
+            f"{source}: the base of these adapters is not there (any more); give its path with base=..."
+        )
+    found = checkpoints.read_base(source)
+    base_hash = found.hash
+    for adapter in chosen:
+        adapter.require_base(base_hash)
+    dictionaries = {adapter.lang: adapter.dictionary() for adapter in chosen}
+    encoder = _encoder(found, device)
+    width = chosen[0].tensors[f"{checkpoints.CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1]
+    stack = AdapterStack(list(langs), [len(d) for d in dictionaries.values()], len(encoder.layers), encoder.dim, width)
+    for adapter in chosen:
+        stack.load_language_state(adapter.lang, adapter.tensors)
+    return Recognizer(encoder, found.normalize, dictionaries, base_hash, adapters=stack.to(device).eval())
+
+
+def _encoder(base: checkpoints.Base, device: torch.device) -> FrozenEncoder:
+    encoder = FrozenEncoder(base.cfg)
+    encoder.load(base.encoder_state)
+    return encoder.to(device)

@@ -1,0 +1,227 @@
+"""The report of an evaluation: scores per language, every hypothesis, and the worst utterances to read."""
+
+import json
+import os
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mms_recipes import alignment, languages, metrics
+from mms_recipes.metrics import ErrorCounts
+
+BOOTSTRAP_SEED, BOOTSTRAP_RESAMPLES = 1, 1000
+WORST_UTTERANCES = 20  # per language
+MACRO = "macro"
+COMPARABLE_SETTINGS = ("split", "count_space", "normalization")  # runs in one table must agree on them
+_KINDS = ("substitutions", "deletions", "insertions")
+
+Rates = npt.NDArray[np.float64]  # of resampled corpora, percent
+
+
+@dataclass(frozen=True)
+class UtteranceScore:
+    """One utterance as it was recognised. `reference` and `hypothesis` are words, `seconds` its duration."""
+
+    uid: str
+    lang: str
+    reference: str
+    hypothesis: str
+    words: ErrorCounts
+    characters: ErrorCounts
+    seconds: float
+
+
+def write_report(
+    folder: Path, scores: Sequence[UtteranceScore], expected: Mapping[str, int], settings: Mapping[str, Any]
+) -> None:
+    """Write scores.tsv, scores.json, hypotheses.tsv and worst_utterances.txt into `folder`.
+
+    `expected` is the number of utterances of each language's manifest. When other numbers were scored, or one twice,
+    it raises ValueError and writes nothing.
+    """
+    _check_counts(scores, expected)
+    by_lang: dict[str, list[UtteranceScore]] = {lang: [] for lang in sorted(expected)}
+    for score in scores:
+        by_lang[score.lang].append(score)
+    rows = _score_rows(by_lang)
+    macro_row = rows[-1]
+    document = {"settings": dict(settings), "languages": {row["lang"]: row for row in rows[:-1]}, MACRO: macro_row}
+    hypotheses = ["\t".join(["uid", "lang", "reference", "hypothesis", "word_errors", "character_errors"])]
+    for score in sorted(scores, key=lambda s: (s.lang, s.uid)):
+        texts = [score.uid, score.lang, " ".join(score.reference.split()), " ".join(score.hypothesis.split())]
+        hypotheses.append("\t".join([*texts, str(score.words.errors), str(score.characters.errors)]))
+    worst = [line for lang, listed in by_lang.items() for line in _worst_lines(lang, listed)]
+    header = list(rows[0])
+    table = ["\t".join(header), *("\t".join(_cell(row.get(key)) for key in header) for row in rows)]
+    _write_together(
+        folder,
+        {
+            "hypotheses.tsv": "\n".join(hypotheses) + "\n",
+            "worst_utterances.txt": "\n".join(worst) + "\n",
+            "scores.tsv": "\n".join(table) + "\n",
+            "scores.json": json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        },
+    )
+
+
+def _check_counts(scores: Sequence[UtteranceScore], expected: Mapping[str, int]) -> None:
+    """Raise ValueError with every language whose scores are not exactly the utterances of its manifest."""
+    if not expected:
+        raise ValueError("no language to score; expected at least one manifest")
+    scored = Counter(score.lang for score in scores)
+    problems = [
+        f"{lang}: scored {scored[lang]:,} utterances, expected {expected.get(lang, 0):,} as in its manifest"
+        for lang in sorted(expected.keys() | scored.keys())
+        if scored[lang] != expected.get(lang, 0)
+    ]
+    times = Counter((score.lang, score.uid) for score in scores)
+    problems += [
+        f"{lang}: utterance {uid!r} was scored {count} times" for (lang, uid), count in times.items() if count > 1
+    ]
+    lengths: dict[str, int] = defaultdict(int)
+    for score in scores:
+        lengths[score.lang] += min(score.words.reference_length, score.characters.reference_length)
+    problems += [
+        f"{lang}: no reference has a word; its error rate is not defined" for lang in expected if not lengths[lang]
+    ]
+    if problems:
+        raise ValueError("no report is written:\n  " + "\n  ".join(problems))
+
+
+def _score_rows(by_lang: Mapping[str, Sequence[UtteranceScore]]) -> list[dict[str, Any]]:
+    """Return one row per language, then the macro row: the unweighted mean of the rates, with its own intervals."""
+    rows: list[dict[str, Any]] = []
+    resampled: dict[str, list[Rates]] = {"headline": [], "wer": [], "cer": []}
+    for lang, listed in by_lang.items():
+        row, rates = _language_row(lang, listed)
+        rows.append(row)
+        for metric in resampled:
+            resampled[metric].append(rates[metric])
+    macro_row: dict[str, Any] = {"lang": MACRO, "utterances": sum(row["utterances"] for row in rows)}
+    macro_row["hours"] = sum(row["hours"] for row in rows)
+    for metric, of_languages in resampled.items():
+        mean = metrics.macro(row[metric] for row in rows)
+        macro_row |= _rate_cells(metric, mean, np.mean(of_languages, axis=0))
+    return [*rows, macro_row]
+
+
+def _language_row(lang: str, scores: Sequence[UtteranceScore]) -> tuple[dict[str, Any], dict[str, Rates]]:
+    """Return the row of one language, and the resampled rates behind its intervals by metric."""
+    row: dict[str, Any] = {
+        "lang": lang,
+        "utterances": len(scores),
+        "hours": sum(score.seconds for score in scores) / 3600,
+        "headline_metric": "cer" if languages.is_character_scored(lang) else "wer",
+    }
+    totals: dict[str, ErrorCounts] = {}
+    resampled: dict[str, Rates] = {}
+    for metric, counts in (("wer", [s.words for s in scores]), ("cer", [s.characters for s in scores])):
+        totals[metric] = sum(counts, ErrorCounts())
+        resampled[metric] = metrics.bootstrap_rates(
+            [c.errors for c in counts],
+            [c.reference_length for c in counts],
+            # By language, so that its interval stays the same whatever other languages are in the report.
+            seed=[BOOTSTRAP_SEED, zlib.crc32(lang.encode())],
+            num_resamples=BOOTSTRAP_RESAMPLES,
+        )
+    totals["headline"], resampled["headline"] = totals[row["headline_metric"]], resampled[row["headline_metric"]]
+    for metric in ("headline", "wer", "cer"):
+        row |= _rate_cells(metric, totals[metric].rate, resampled[metric])
+    for unit, metric in (("word", "wer"), ("character", "cer")):
+        row[f"reference_{unit}s"] = totals[metric].reference_length
+        row |= {f"{unit}_{kind}": getattr(totals[metric], kind) for kind in _KINDS}
+    return row, resampled
+
+
+def _rate_cells(name: str, rate: float, resampled: Rates) -> dict[str, float]:
+    low, high = metrics.percentile_interval(resampled)
+    return {name: rate, f"{name}_low": low, f"{name}_high": high}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _worst_lines(lang: str, scores: Sequence[UtteranceScore]) -> list[str]:
+    """Lay out the utterances with the most errors, aligned by the units of the language's headline metric."""
+    by_characters = languages.is_character_scored(lang)
+
+    def badness(score: UtteranceScore) -> tuple[int, float, str]:
+        counts = score.characters if by_characters else score.words
+        return (-counts.errors, -counts.rate, score.uid)
+
+    wrong = [score for score in scores if badness(score)[0] < 0]
+    shown = sorted(wrong, key=badness)[:WORST_UTTERANCES]
+    unit = "characters" if by_characters else "words"
+    lines = [f"== {lang}: {len(wrong)} of {len(scores)} utterances have errors in {unit}; the worst {len(shown)} =="]
+    for score in shown:
+        counts = score.characters if by_characters else score.words
+        texts = [score.reference, score.hypothesis]
+        reference, hypothesis = (list("".join(t.split())) if by_characters else t.split() for t in texts)
+        lines += ["", f"{score.uid}: {counts.errors} errors in {counts.reference_length} {unit}"]
+        lines += alignment.aligned_lines(metrics.align(reference, hypothesis))
+    return [*lines, ""]
+
+
+def _write_together(folder: Path, contents: Mapping[str, str]) -> None:
+    """Write all files under temporary names, then rename them in order: a reader never meets half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in contents}
+    try:
+        for name, text in contents.items():
+            temporary[name].write_text(text, encoding="utf-8")
+        for name, path in temporary.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+
+
+def comparison_table(runs: Mapping[str, Path]) -> str:
+    """Return a text table of runs side by side; `runs` maps a name (dense, LSAH) to its scores.json.
+
+    Raises ValueError when the runs did not score the same utterances under the same rules.
+    """
+    documents = {name: _read_scores(path) for name, path in runs.items()}
+    first, *others = documents
+    for other in others:
+        _check_comparable(first, documents[first], other, documents[other])
+    lines = [["language", "utterances", "hours", *(f"{metric} {name}" for name in runs for metric in ("WER", "CER"))]]
+    for lang in [*documents[first]["languages"], MACRO]:
+        rows = [document["languages"].get(lang, document[MACRO]) for document in documents.values()]
+        rates = [f"{row[metric]:.2f}" for row in rows for metric in ("wer", "cer")]
+        lines.append([lang, f"{rows[0]['utterances']:,}", f"{rows[0]['hours']:.2f}", *rates])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    rule = ["-" * width for width in widths]
+    return "\n".join("  ".join(line) for line in [aligned[0], rule, *aligned[1:-1], rule, aligned[-1]])
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no scores; run mms_recipes.evaluate first")
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def _check_comparable(first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any]) -> None:
+    """Raise ValueError when two runs differ in what they scored or in the rules that count."""
+    problems = []
+    for lang in sorted(one["languages"].keys() | other["languages"].keys()):
+        counts = [document["languages"].get(lang, {}).get("utterances", 0) for document in (one, other)]
+        if counts[0] != counts[1]:
+            problems.append(f"{lang}: {first} scored {counts[0]:,} utterances, {second} {counts[1]:,}")
+    for key in COMPARABLE_SETTINGS:
+        values = [document["settings"].get(key) for document in (one, other)]
+        if values[0] != values[1]:
+            problems.append(f"{key}: {first} has {values[0]}, {second} {values[1]}")
+    if problems:
+        raise ValueError(f"{first} and {second} cannot be compared:\n  " + "\n  ".join(problems))

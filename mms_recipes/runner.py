@@ -1,0 +1,155 @@
+"""Start a training run: check, record what it is, hand over to fairseq's trainer."""
+
+import contextlib
+import ctypes
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.dataclass.initialize import add_defaults
+from fairseq.distributed import utils as distributed_utils
+from omegaconf import DictConfig, OmegaConf
+
+import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
+from mms_recipes import __version__, checkpoints, config, manifest, preflight
+from mms_recipes.tasks.finetuning import job_languages
+
+logger = logging.getLogger(__name__)
+
+MANDATORY = ["name", "task.data", "model.w2v_path", "model.base"]
+
+
+@contextlib.contextmanager
+def errors_for_users() -> Iterator[None]:
+    """End with the message alone when the user can mend it; MMS_RECIPES_DEBUG=1 shows where it was raised."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("MMS_RECIPES_DEBUG"):
+            raise
+        logger.error("%s", error)
+        sys.exit(1)
+
+
+def train(cfg: DictConfig, run_folder: Path) -> None:
+    """Train the experiment `cfg` in `run_folder`, or go on where its last checkpoint stands.
+
+    Raises ValueError or FileNotFoundError when preflight finds something to mend.
+    """
+    if cfg.task is None:
+        raise ValueError(f"no experiment given; add one of {experiments()}")
+    config.require(cfg, MANDATORY, "train")
+    add_defaults(cfg)
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
+    cfg.checkpoint.save_dir = str(run_folder / cfg.checkpoint.save_dir)
+    if "adapters" in cfg.task:
+        cfg.task.adapters = str(run_folder / cfg.task.adapters)
+    if not torch.cuda.is_available():
+        _settle_on_cpu(cfg)
+    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
+    if last.exists() and checkpoints.num_updates(last) >= cfg.optimization.max_update:
+        logger.info("%s: all %d updates are done; nothing to do", run_folder, cfg.optimization.max_update)
+        return
+    logger.info("run folder: %s (%s)", run_folder, "resuming" if last.exists() else "new")
+    preflight.check(cfg, run_folder)
+    record(cfg, run_folder)
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    distributed_utils.call_main(cfg, work)
+    logger.info("done: %s", run_folder)
+
+
+def work(cfg: DictConfig) -> None:
+    """One worker: fairseq's training loop. Module level and importable, so that Slurm and spawn can start it."""
+    from fairseq import checkpoint_utils
+    from fairseq_cli.train import main
+
+    # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
+    vars(checkpoint_utils.save_checkpoint).pop("best", None)
+    main(cfg)
+
+
+def experiments() -> str:
+    """The experiments that there are, for a message."""
+    return ", ".join(f"+experiment={path.stem}" for path in sorted((config.CONFIGS / "experiment").glob("*.yaml")))
+
+
+def _settle_on_cpu(cfg: DictConfig) -> None:
+    cfg.common.cpu = True
+    if cfg.common.fp16 or cfg.common.bf16:
+        logger.warning("no CUDA device: training in float32 instead of %s", "fp16" if cfg.common.fp16 else "bf16")
+        cfg.common.fp16 = cfg.common.bf16 = False
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory: on small virtual machines page faults otherwise cost most of the time."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 2**28)
+
+
+# ---- what a run was
+
+
+def record(cfg: DictConfig, run_folder: Path) -> None:
+    """Write config.yaml (resolved) and run.json (versions, git state, manifest checksums) into the run's folder."""
+    run_folder.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(run_folder / "config.yaml", OmegaConf.to_yaml(cfg))
+    described = {
+        "command": sys.argv,
+        "mms_recipes": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("torch", "fairseq-fixed", "hydra-core", "omegaconf", "numpy")},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "manifests": checksums(cfg),
+    }
+    manifest.write_text(run_folder / "run.json", json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout this package runs from and whether it was changed; None when it is installed."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    call = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run([*call, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*call, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "changed": bool(changes.strip())}
+
+
+def checksums(cfg: DictConfig) -> dict[str, str]:
+    """SHA-256 of every manifest, label and dictionary file of the job, relative to task.data."""
+    folder, langs = Path(cfg.task.data), job_languages(cfg.task)
+    splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
+    names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", "ltr")]
+    names += ["dict.ltr.txt", *(f"{lang}/dict.ltr.txt" for lang in langs)]
+    found = {}
+    for name in names:
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

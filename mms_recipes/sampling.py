@@ -1,0 +1,50 @@
+"""Which utterances an epoch draws from each language: p ~ (n / N) ** beta (MMS paper section 4.1)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def sampling_weights(amounts: Sequence[float] | npt.NDArray[np.float64], beta: float) -> npt.NDArray[np.float64]:
+    """Return p_l ~ (n_l / N) ** beta over amounts n_l (hours): beta 1 keeps the natural shares, 0 makes them equal.
+
+    Raises ValueError for a beta outside [0, 1] or an amount that is not positive.
+    """
+    if not 0.0 <= beta <= 1.0:
+        raise ValueError(f"sampling: beta is {beta}, expected 0 (every language alike) to 1 (natural shares)")
+    shares = np.asarray(amounts, dtype=np.float64)
+    if shares.size == 0 or (shares <= 0).any():
+        raise ValueError(f"sampling: amounts must be positive, found {shares.tolist()[:10]}")
+    weights = (shares / shares.sum()) ** beta
+    return np.asarray(weights / weights.sum())
+
+
+def epoch_counts(
+    num_utterances: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], beta: float
+) -> npt.NDArray[np.int64]:
+    """Return how many utterances an epoch draws per language so that languages' hours follow the weights.
+
+    The epoch is as long as the data. Every language is drawn at least once; beta 1 draws each utterance exactly once.
+    """
+    mean_seconds = seconds / num_utterances
+    drawn = sampling_weights(seconds, beta) * seconds.sum() / mean_seconds
+    return np.asarray(np.maximum(1, np.rint(drawn)), dtype=np.int64)
+
+
+def permutation(size: int, *key: int) -> npt.NDArray[np.int64]:
+    """Return the permutation of range(size) that belongs to `key` (seed, language, cycle)."""
+    return np.random.default_rng(key).permutation(size)
+
+
+def stream(size: int, start: int, count: int, *key: int) -> npt.NDArray[np.int64]:
+    """Return items start .. start+count of the endless stream of permutations of range(size) under `key`.
+
+    Every item comes once per cycle, so nothing repeats before all were seen; any place is reached at once (resuming).
+    """
+    if size < 1 or start < 0 or count < 0:
+        raise ValueError(f"sampling: cannot take {count} items from position {start} of a stream over {size}")
+    first, offset = divmod(start, size)
+    last = (start + max(count, 1) - 1) // size
+    cycles = [permutation(size, *key, cycle) for cycle in range(first, last + 1)]
+    return np.concatenate(cycles)[offset : offset + count]

@@ -1,0 +1,30 @@
+"""What all tests share: threads, and the real speech that lies beside some checkouts."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MALLOC_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+# Before torch is imported, and inherited by the commands that tests start; the tests' models do not fill more cores.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(os.cpu_count() or 1, 4)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    missing = [name for name in MALLOC_VARIABLES if name not in os.environ]
+    if missing and sys.platform == "linux":
+        terminalreporter.write_line(
+            f"{', '.join(missing)} not set: training tests can take several times longer; `make test` sets them"
+        )
+
+
+@pytest.fixture(scope="session")
+def shared_speech() -> Path:
+    """Real speech in FLEURS's layout (data/<code>/...); a test that asks for it is skipped where there is none."""
+    folder = REPOSITORY.parent / "shared" / "speech"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real speech at {folder}: this test did NOT run")
+    return folder
