@@ -1,9 +1,9 @@
 """Metadata of mms-recipes. The settings of the tools (ruff, mypy, pytest) are in pyproject.toml.
 
 fairseq is missing below on purpose. `fairseq-fixed` requires torchaudio, which comes as a CUDA build that does not even
-import beside a CPU torch, and building it in isolation fetches the newest torch (gigabytes) for the build alone. pip has
-no way to say "without its dependencies, and with the torch that is already here" in metadata, so that one package takes
-a command of its own, after this one (`make install` does all of it):
+import beside a CPU torch, and building it in isolation fetches the newest torch (gigabytes) for the build alone.
+Metadata cannot say "without its dependencies, and with the torch that is already here", so that one package takes a
+command of its own, after this one (`make install` does all of it):
 
     pip install torch==2.13.0 setuptools wheel cython
     pip install .
@@ -20,7 +20,6 @@ REQUIREMENTS = [
     "soundfile",
     "soxr",
     "tqdm",
-    "editdistance",
     "rapidfuzz",
     "safetensors",
     # `import fairseq` fails without these three; its other requirements (cffi, cython, regex, packaging, torchaudio)
@@ -34,7 +33,7 @@ EXTRAS = {
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
     "bench": ["transformers>=5,<6"],
-    "test": ["pytest", "hypothesis", "jiwer", "ruff", "mypy"],
+    "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy"],
 }
 
 setup(

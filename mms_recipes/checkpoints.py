@@ -1,31 +1,27 @@
-"""Checkpoints: safe reading, the base inside them, adapters on disk, the one-file form of the released models.
+"""Checkpoints: safe reading, the base inside them, writing in one step. Adapters are in adapter_files.py.
 
 A file is read by torch's restricted loader only (fairseq_compat lists what may be inside) and memory-mapped.
 """
 
 import hashlib
-import json
 import os
 import pickle
 import tempfile
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import DictConfig, OmegaConf
 
-from mms_recipes import __version__, fairseq_compat
+from mms_recipes import fairseq_compat
 
-ADAPTER_FORMAT = "mms_recipes.adapter/1"
 CTC_ENCODER, CTC_HEAD = "w2v_encoder.w2v_model.", "w2v_encoder.proj."
 # parts of a wav2vec 2.0 checkpoint that a frozen encoder does not run; quantizer etc. serve pretraining only
 NOT_ENCODER = ("quantizer.", "input_quantizer.", "project_q.", "project_inp.", "final_proj.", "target_glu.", "_ema")
@@ -45,7 +41,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: refused: it holds Python objects that a checkpoint has no need of ({_unsafe(path, error)}); "
-            "reading them would run code from the file. Use a checkpoint from a source you trust that holds only tensors"
+            "reading them would run code from the file. Take one that holds only tensors, from a source you trust"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a torch checkpoint, or cut off ({str(error).splitlines()[0]})") from error
@@ -57,7 +53,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def _unsafe(path: Path, error: Exception) -> str:
     if zipfile.is_zipfile(path):
         return ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))) or "not listed"
-    return str(error).splitlines()[0]
+    lines = [line for line in str(error).splitlines() if "Unsupported" in line]
+    return (lines or str(error).splitlines())[0].strip()
 
 
 def _describe(state: Any) -> str:
@@ -162,65 +159,6 @@ def _encoder_config(model: DictConfig) -> Wav2Vec2Config:
     return cfg
 
 
-# ---- adapters, one file per language
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """One language's adapter and head, and what they belong to."""
-
-    lang: str
-    base_hash: str
-    letters: list[str]  # the head's rows, the four specials first
-    num_updates: int
-    dev_cer: float | None
-    tensors: dict[str, torch.Tensor]
-    base_path: str = ""
-    code_version: str = __version__
-    path: str = ""
-
-    def require_base(self, base_hash: str) -> None:
-        """Raise ValueError unless this adapter was trained on the base with this hash."""
-        if self.base_hash != base_hash:
-            raise ValueError(
-                f"{self.path or 'adapter'}: {self.lang!r} was trained on base {self.base_hash}, but the loaded base is "
-                f"{base_hash}; load the checkpoint it was trained on ({self.base_path})"
-            )
-
-    def dictionary(self) -> Dictionary:
-        """The head's letters as fairseq's Dictionary."""
-        dictionary = Dictionary()
-        for letter in self.letters[dictionary.nspecial :]:
-            dictionary.add_symbol(letter)
-        return dictionary
-
-
-def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
-    """Write folder/<lang>.safetensors in one step, so that a reader sees the old file or the new one."""
-    described = {name: getattr(adapter, name) for name in ("lang", "base_hash", "num_updates", "dev_cer", "base_path")}
-    described |= {"letters": adapter.letters, "code_version": adapter.code_version, "format": ADAPTER_FORMAT}
-    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in described.items()}
-    path = Path(folder) / f"{adapter.lang}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: safetensors.torch.save_file(adapter.tensors, temporary, metadata))
-    return path
-
-
-def read_adapter(path: str | Path) -> Adapter:
-    """Read one language's file. Raises FileNotFoundError or ValueError."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such adapter; train it with experiment=lsah_* or give another folder")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{path}: not an adapter file, or cut off ({error})") from error
-    if metadata.pop("format", None) != ADAPTER_FORMAT:
-        raise ValueError(f"{path}: not an adapter of mms_recipes; expected format {ADAPTER_FORMAT!r} in its header")
-    return Adapter(tensors=tensors, path=str(path), **metadata)
-
-
 def write_atomically(path: Path, write: Callable[[str], None]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it and put it in place; on an error nothing is left."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -233,82 +171,3 @@ def write_atomically(path: Path, write: Callable[[str], None]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-# ---- the one-file form of the released checkpoints
-
-
-def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) -> None:
-    """Write base and adapters as mms1b_l1107.pt and its like are laid out: top-level adapter[lang] (facts: infer.py).
-
-    Only names of stock fairseq are inside, so its `infer.py` reads the file without this package.
-    """
-    if not adapters:
-        raise ValueError(f"{path}: no adapters to write")
-    for adapter in adapters:
-        adapter.require_base(base.hash)
-    first = adapters[0]
-    model = {CTC_ENCODER + name: tensor for name, tensor in base.encoder_state.items()} | first.tensors
-    state = {
-        "args": None,
-        "cfg": _one_file_config(
-            base, adapter_dim=first.tensors[f"{CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1]
-        ),
-        "model": model,
-        "optimizer_history": [{"criterion_name": "CtcCriterion", "num_updates": 0}],
-        "task_state": {"target_dictionary": first.dictionary()},
-        "extra_state": {},
-        "adapter": {
-            a.lang: {"model": a.tensors, "task_state": {"target_dictionary": a.dictionary()}} for a in adapters
-        },
-    }
-    write_atomically(Path(path), lambda temporary: torch.save(state, temporary))
-
-
-def _one_file_config(base: Base, adapter_dim: int) -> dict[str, Any]:
-    adapter = {
-        "layer_type": "trf_adp",
-        "adp_num": 1,
-        "adp_dim": adapter_dim,
-        "adp_act_fn": "relu",
-        "adp_trf_idx": "all",
-    }
-    encoder = OmegaConf.to_container(base.cfg, resolve=False, enum_to_str=True)
-    assert isinstance(encoder, dict)
-    common = {"data": "", "normalize": base.normalize}
-    w2v_args = {
-        "model": encoder | adapter | {"_name": "wav2vec2"},
-        "task": common | {"_name": "audio_pretraining"},
-        "criterion": None,
-        "lr_scheduler": None,
-        "common": {},
-    }
-    model = {"_name": "wav2vec_ctc", "w2v_path": "", "w2v_args": w2v_args, "apply_mask": False, **common, **adapter}
-    task = common | {"_name": "audio_finetuning", "labels": "ltr", "multi_corpus_keys": "mms"}
-    return {"model": model, "task": task | {"multi_corpus_sampling_weights": "1"}, "common": {}, "criterion": None}
-
-
-def read_adapters(path: str | Path) -> dict[str, Adapter]:
-    """Adapters by language from a folder of adapter files or from a one-file checkpoint."""
-    if Path(path).is_dir():
-        found = [read_adapter(file) for file in sorted(Path(path).glob("*.safetensors"))]
-        if not found:
-            raise FileNotFoundError(f"{path}: no adapters (*.safetensors) in this folder")
-        return {adapter.lang: adapter for adapter in found}
-    checkpoint = load_checkpoint(path)
-    if "adapter" not in checkpoint:
-        raise ValueError(f"{path}: no adapters inside; found {_describe(checkpoint)}")
-    base_hash = read_base(path).hash
-    return {
-        lang: Adapter(
-            lang=lang,
-            base_hash=base_hash,
-            letters=list(part["task_state"]["target_dictionary"].symbols),
-            num_updates=0,
-            dev_cer=None,
-            tensors=part["model"],
-            base_path=str(path),
-            path=str(path),
-        )
-        for lang, part in checkpoint["adapter"].items()
-    }

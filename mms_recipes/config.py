@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mms_recipes.plugins  # noqa: F401, I001  (first: it silences what fairseq does on import)
 from fairseq.dataclass.configs import FairseqConfig
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+
+import mms_recipes.plugins  # noqa: F401  (first: it silences what fairseq does on import)
 
 PACKAGE = Path(__file__).resolve().parent
 # inside an installed package, or beside it in a checkout

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,7 @@ def evaluate(cfg: DictConfig) -> Path:
     scores = list(score(recognizer, splits, int(cfg.batch_seconds * audio.SAMPLE_RATE), cfg.count_space))
     seconds = sum(s.seconds for s in scores)
     logger.info("%.0f s of audio in %.1f s", seconds, time.monotonic() - start)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
     settings |= {"base_hash": recognizer.base_hash, "mms_recipes": __version__, "decoding": "greedy"}
     settings["normalization"] = _normalization(folder)
     report.write_report(out, scores, {lang: len(split.utterances) for lang, split in splits.items()}, settings)

@@ -40,7 +40,7 @@ def check_device(cfg: DictConfig) -> None:
 
 
 def check_manifests(cfg: DictConfig) -> None:
-    """Validate train and dev of all languages of the job against their dictionaries; raise ManifestError for all at once."""
+    """Validate train and dev of all languages against their dictionaries; raise one ManifestError for all."""
     task = cfg.task
     folder, labelled = Path(task.data), task._name in LABELLED
     langs = job_languages(task)
@@ -82,7 +82,7 @@ def check_base(cfg: DictConfig) -> checkpoints.Base | None:
 
 
 def checkpoint_bytes(cfg: DictConfig, base: checkpoints.Base | None) -> int:
-    """About how much one checkpoint takes: what is trained, three times (weights and two moments of Adam), in float32."""
+    """About what one checkpoint takes: all that is trained and Adam's two moments, in float32."""
     if base is None:
         return 0
     if cfg.model._name == "wav2vec_ctc":

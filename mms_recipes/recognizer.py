@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from fairseq.data import Dictionary
 
-from mms_recipes import checkpoints, text
+from mms_recipes import adapter_files, checkpoints, text
 from mms_recipes.decoding.greedy import greedy
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
@@ -78,7 +78,7 @@ def load_recognizer(
         return Recognizer(
             _encoder(found, device), found.normalize, {"": found.dictionary}, found.hash, head=(weight, bias)
         )
-    adapters = checkpoints.read_adapters(checkpoint)
+    adapters = adapter_files.read_adapters(checkpoint)
     missing = [lang for lang in langs if lang not in adapters]
     if missing:
         raise ValueError(

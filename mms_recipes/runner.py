@@ -50,7 +50,8 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
         raise ValueError(f"no experiment given; add one of {experiments()}")
     config.require(cfg, MANDATORY, "train")
     add_defaults(cfg)
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    cfg = OmegaConf.create(plain)
     cfg.checkpoint.save_dir = str(run_folder / cfg.checkpoint.save_dir)
     if "adapters" in cfg.task:
         cfg.task.adapters = str(run_folder / cfg.task.adapters)

@@ -80,7 +80,7 @@ class CTCCriterion(FairseqCriterion):
         names = [self.task.name(int(index), model.training) for index in sample["id"][bad_B.cpu()]]
         for name in names:
             logger.warning(
-                "loss is not finite for %s; it is skipped. Usual causes: its text needs more frames than its audio has, "
+                "loss is not finite for %s; it is skipped. Usual causes: its text needs more frames than it has, "
                 "or its samples hold NaN: check with tools/validate_manifests.py",
                 name,
             )

@@ -148,7 +148,7 @@ class MixtureDataset(FairseqDataset):
         )
 
     def batches(self, epoch: int, max_samples: int) -> list[npt.NDArray[np.int64]]:
-        """Batches of similar length, at most `max_samples` long when padded; a longer utterance is a batch of its own."""
+        """Batches of similar length, at most `max_samples` when padded; a longer utterance is a batch of its own."""
         indices = self.epoch_indices(epoch)
         sizes = self.num_samples[indices]
         if self.max_samples is not None:

@@ -98,7 +98,7 @@ class RoundIterator(EpochBatchIterating):
         batches = iter(
             torch.utils.data.DataLoader(
                 dataset,
-                batch_sampler=(batch for update in updates for batch in self._share(update)),  # type: ignore[arg-type]
+                batch_sampler=(batch for update in updates for batch in self._share(update)),  # type: ignore[misc]
                 collate_fn=dataset.collater,
                 num_workers=self.num_workers,
             )

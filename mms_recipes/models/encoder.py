@@ -62,7 +62,7 @@ class FrozenEncoder(nn.Module):
         return super().train(False)
 
     def load(self, state: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> None:
-        """Take over the weights (names of Wav2Vec2Model) and forget kept features. Raises ValueError when they do not fit."""
+        """Take over the weights (names of Wav2Vec2Model); ValueError when they do not fit."""
         own = self.w2v.state_dict()
         missing = [name for name in own if name not in state]
         wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -115,9 +115,10 @@ class FrozenEncoder(nn.Module):
         after_block: AfterBlock | None = None,
         recompute: bool = False,
     ) -> torch.Tensor:
-        """The transformer over masked features (fairseq: TransformerEncoder.extract_features), `after_block` after each.
+        """The transformer over masked features (fairseq: TransformerEncoder.extract_features).
 
-        `recompute` keeps only the blocks' inputs and computes the blocks again in the backward pass.
+        `after_block` takes a block's number and output and returns what the next block gets. `recompute`
+        keeps only the blocks' inputs and computes the blocks again in the backward pass.
         """
         encoder = self.w2v.encoder
         padded_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device) >= frames_B.unsqueeze(1)

@@ -41,7 +41,7 @@ class LSAHConfig(FairseqDataclass):
 
 @register_model("mms_lsah", dataclass=LSAHConfig)
 class LSAHModel(BaseFairseqModel):
-    """A frozen base and the adapters and heads of the job's languages. Its state holds what is trained, not the base."""
+    """A frozen base, and adapters and heads of the job's languages. Its state is what is trained, not the base."""
 
     def __init__(
         self, cfg: LSAHConfig, encoder: FrozenEncoder, langs: Sequence[str], head_sizes: Sequence[int]
@@ -86,7 +86,7 @@ class LSAHModel(BaseFairseqModel):
         keys: list[str] | None = None,
         mask_seeds: Sequence[tuple[int, ...]] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Logits (T, B, V) and the frames' padding_mask (B, T) of source (B, S); `langs` (B,) are indices into the job's.
+        """Logits (T, B, V) and frame padding_mask (B, T) of source (B, S); `langs` (B,) index the job's languages.
 
         In training each utterance is masked by a generator of its own, seeded by mask_seeds[b].
         """

@@ -186,8 +186,8 @@ class FinetuningTask(FairseqTask):
         silent = [lang for lang, n in zip(self.langs, self.hypothesis_lengths, strict=True) if n == 0 and lang in rates]
         if silent and stats["num_updates"] >= self.cfg.max_update // 4:
             logger.warning(
-                "only blanks come out for %s after %d of %d updates. Usual causes, in this order: too few updates or too "
-                "low a learning rate; labels without the '|' mark; a base of another kind (normalize, sample rate)",
+                "only blanks come out for %s after %d of %d updates. Usual causes, in this order: too few updates or "
+                "too low a learning rate; labels without the '|' mark; a base of another kind (normalize, sample rate)",
                 ", ".join(silent[:10]),
                 stats["num_updates"],
                 self.cfg.max_update,

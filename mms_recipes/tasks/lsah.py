@@ -13,7 +13,7 @@ from fairseq.tasks import register_task
 from fairseq.utils import move_to_cuda
 from omegaconf import II
 
-from mms_recipes import checkpoints
+from mms_recipes import adapter_files
 from mms_recipes.data.mixture import MixtureDataset
 from mms_recipes.data.rounds import RoundIterator, Rounds
 from mms_recipes.tasks.finetuning import FinetuningConfig, FinetuningTask
@@ -32,10 +32,10 @@ class LSAHTaskConfig(FinetuningConfig):
 class LSAHTask(FinetuningTask):
     """Every update of the job is one update of each language, from its own batch, with its own normalisation.
 
-    A language's loss is the mean over the utterances of its batch; the sum over languages is what is differentiated, and
-    since languages share no trained parameter each gets exactly its own gradient. Learning rate and Adam are functions
-    of the number of updates, which all languages share; clipping is per language (optimizers.py), masks are seeded by
-    (seed, update, language, utterance). So a language ends where it would have ended alone.
+    A language's loss is the mean over the utterances of its batch; the sum over languages is what is differentiated,
+    and since languages share no trained parameter each gets exactly its own gradient. Learning rate and Adam are
+    functions of the number of updates, which all languages share; clipping is per language (optimizers.py), masks are
+    seeded by (seed, update, language, utterance). So a language ends where it would have ended alone.
     """
 
     def __init__(self, cfg: LSAHTaskConfig) -> None:
@@ -64,7 +64,8 @@ class LSAHTask(FinetuningTask):
         """Forward and backward over the micro-batches of one round; sample size 1 over all ranks together."""
         self.log_time_left(update_num)
         model.train()
-        loss, log = 0.0, {}
+        loss = 0.0
+        log: dict[str, Any] = {}
         for batch in sample:
             part, _, counts = criterion(model, self._prepare(batch, model, update_num))
             optimizer.backward(part)
@@ -114,7 +115,7 @@ class LSAHTask(FinetuningTask):
 
     def _write(self, model: Any, lang: str, num_updates: int) -> None:
         index = self.langs.index(lang)
-        adapter = checkpoints.Adapter(
+        adapter = adapter_files.Adapter(
             lang=lang,
             base_hash=model.base_hash,
             letters=list(self.dictionaries[index].symbols),
@@ -123,4 +124,4 @@ class LSAHTask(FinetuningTask):
             tensors=model.adapters.language_state(lang),
             base_path=str(Path(self.cfg.base).resolve()),
         )
-        checkpoints.write_adapter(self.cfg.adapters, adapter)
+        adapter_files.write_adapter(self.cfg.adapters, adapter)

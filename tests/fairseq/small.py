@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from fairseq.data import Dictionary
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
 
 import mms_recipes.plugins  # noqa: F401
-from fairseq.data import Dictionary
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 
 
 def small_config(**changes: object) -> Wav2Vec2Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from mms_recipes import checkpoints, config, evaluator
+from mms_recipes import adapter_files, checkpoints, config, evaluator
 from tests.fairseq import tones
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def test_run_folder_says_what_the_run_was(chain: Path) -> None:
 
 def test_base_is_the_same_after_lsah(chain: Path) -> None:
     base = checkpoints.read_base(chain / "runs/smoke_ctc/checkpoints/checkpoint_last.pt")
-    adapters = checkpoints.read_adapters(chain / "runs/smoke_lsah/adapters")
+    adapters = adapter_files.read_adapters(chain / "runs/smoke_lsah/adapters")
     assert sorted(adapters) == sorted(tones.LETTERS)
     assert {adapter.base_hash for adapter in adapters.values()} == {base.hash}
 

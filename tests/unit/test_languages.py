@@ -67,6 +67,7 @@ def test_resolve_wants_at_least_one_name(names: list[str] | str) -> None:
         ("en-US", "eng (English)"),
         ("franch", "fra (French)"),
         ("chinese", "cmn (Mandarin Chinese)"),
+        ("chinese", "yue (Yue Chinese)"),
         ("cmn_hans", "cmn-script_simplified"),
         ("azj-script_latn", "azj-script_latin"),
         ("asr_l1106", "asr_l1107"),

@@ -12,15 +12,16 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "audio_files languages manifest metrics preparation report sampling text validation",
+    "domain": "alignment audio_files languages manifest metrics preparation report sampling text validation",
     "decoding": "decoding models.adapters",
-    "plug-ins": "checkpoints criterions data fairseq_compat huggingface models optimizers plugins recognizer tasks",
+    "plug-ins": "adapter_files checkpoints criterions data fairseq_compat huggingface models optimizers plugins "
+    "recognizer tasks",
     "engine": "config evaluator preflight runner watchdog",
     "commands": "evaluate identify train transcribe",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
 PACKAGES = {
-    "domain": "editdistance numpy rapidfuzz soundfile soxr tqdm",
+    "domain": "numpy rapidfuzz soundfile soxr tqdm",
     "decoding": "flashlight kenlm sentencepiece torch",
     "plug-ins": "fairseq omegaconf safetensors transformers",
     "engine": "fairseq_cli hydra",

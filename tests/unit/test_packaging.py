@@ -1,4 +1,4 @@
-"""What `pip install .` puts in place: the modules, the configs and the table of languages, and nothing that was generated."""
+"""What `pip install .` puts in place: modules, configs and the table of languages, and nothing that was generated."""
 
 import os
 import shutil

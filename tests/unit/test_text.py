@@ -68,6 +68,7 @@ COMMON = [
     ("ශ්\u200dරී", "ශ්\u200dරී"),
     ("ꓡꓲ‐ꓢꓴ ꓐꓳꓸ ꓐꓳꓹ", "ꓡꓲ-ꓢꓴ ꓐꓳꓸ ꓐꓳꓹ"),
     # a mark without its letter, and what cannot be seen
+    ("1\ufe0f\u20e3c x\u20e3", "1c x"),
     ("a \u0301b ¨ ˜ \u20e3c", "a b c"),
     ("so\u00adft \ufeffbom \u200eltr\u200f \u202aemb\u202c z\u200bw n\u200cj w\u2060j", "soft bom ltr emb zw nj wj"),
     ("\u200da b\u200d c\u200d\u200dd", "a b cd"),

@@ -252,7 +252,7 @@ def test_the_rows_of_a_later_block_of_audio_have_their_lines(tmp_path: Path, mon
     assert "train.tsv:4: " in validation.validate(tmp_path).problems()[0]
 
 
-@pytest.mark.parametrize("suffix", ["flac", "ogg"])
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
 def test_cut_compressed_audio_is_found_though_its_header_is_whole(tmp_path: Path, suffix: str) -> None:
     path = build(tmp_path, suffix=suffix) / "eng" / "audio" / "train" / f"train1.{suffix}"
     assert validation.validate(tmp_path).problems() == []

@@ -1,0 +1,67 @@
+"""SIGKILL at any moment, then the same command: the run ends with the same parameters as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mms_recipes import adapter_files, checkpoints
+from tests.fairseq import tones
+from tests.fairseq.small import Pretrained
+
+pytestmark = pytest.mark.slow
+
+COMMON = ("checkpoint.save_interval_updates=2", "dataset.validate_interval_updates=4")
+RUNS = {
+    "smoke_ctc": (
+        "optimization.max_update=14",
+        "model.mask_prob=0.5",
+        "model.mask_channel_prob=0.3",
+        "model.layerdrop=0.2",
+    ),
+    "smoke_lsah": ("optimization.max_update=14", "model.mask_prob=0.5", "model.mask_channel_prob=0.3"),
+}
+BASE_KEY = {"smoke_ctc": "model.w2v_path", "smoke_lsah": "model.base"}
+
+
+@pytest.mark.parametrize("experiment", RUNS)
+def test_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path, pretrained: Pretrained, experiment: str) -> None:
+    data = tones.write_corpus(tmp_path / "data", train=12, dev=2)
+    settings = (f"{BASE_KEY[experiment]}={pretrained.path}", *COMMON, *RUNS[experiment])
+    whole = tones.train(experiment, data, tmp_path / "whole", *settings)
+    command = [sys.executable, "-m", "mms_recipes.train", f"+experiment={experiment}", f"task.data={data}"]
+    command += [f"runs={tmp_path / 'killed'}", *settings]
+    last = tmp_path / "killed" / experiment / "checkpoints" / "checkpoint_last.pt"
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        written = last.stat().st_mtime_ns if last.exists() else 0
+        while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == written):
+            time.sleep(0.005)
+        if kills < 2 and process.poll() is None:  # a checkpoint was written just now: kill somewhere after it
+            time.sleep(random.uniform(0, 0.3))
+            os.kill(process.pid, signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+            continue
+        output, _ = process.communicate()
+        assert process.returncode == 0, output[-2000:]
+        break
+    assert kills >= 1
+    state, expected = (
+        checkpoints.load_checkpoint(f / "checkpoints/checkpoint_last.pt") for f in (last.parents[1], whole)
+    )
+    assert state["optimizer_history"][-1]["num_updates"] == 14
+    for name, tensor in expected["model"].items():
+        torch.testing.assert_close(state["model"][name], tensor, atol=0, rtol=0)
+    if experiment == "smoke_lsah":
+        for name in os.listdir(whole / "adapters"):
+            adapters = [adapter_files.read_adapter(folder / "adapters" / name) for folder in (whole, last.parents[1])]
+            assert adapters[0].num_updates == adapters[1].num_updates
+            for key, tensor in adapters[0].tensors.items():
+                torch.testing.assert_close(adapters[1].tensors[key], tensor, atol=0, rtol=0)
