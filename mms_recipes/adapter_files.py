@@ -55,7 +55,13 @@ def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in described.items()}
     path = Path(folder) / f"{adapter.lang}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: safetensors.torch.save_file(adapter.tensors, temporary, metadata))
+    try:
+        write_atomically(path, lambda temporary: safetensors.torch.save_file(adapter.tensors, temporary, metadata))
+    except safetensors.SafetensorError as error:  # a full disk comes as one of these, not as OSError
+        raise OSError(
+            f"{path}: the adapter could not be written ({error}); the one before, if any, is untouched. "
+            "Free some space and start the same command again: it resumes"
+        ) from error
     return path
 
 

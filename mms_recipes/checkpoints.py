@@ -3,13 +3,14 @@
 A file is read by torch's restricted loader only (fairseq_compat lists what may be inside) and memory-mapped.
 """
 
+import contextlib
 import hashlib
 import os
 import pickle
 import tempfile
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,25 @@ def read_base(path: str | Path) -> Base:
         base.head = (checkpoint["model"][CTC_HEAD + "weight"], checkpoint["model"][CTC_HEAD + "bias"])
         base.dictionary = (checkpoint.get("task_state") or {}).get("target_dictionary")
     return base
+
+
+@contextlib.contextmanager
+def as_pretrained(path: str | None) -> Iterator[str | None]:
+    """Give a path that fairseq's wav2vec_ctc can start from: of a CTC checkpoint, a copy without the head."""
+    if path is None or not Path(path).is_file():
+        yield path
+        return
+    base = read_base(path)
+    cfg = _config(base.checkpoint, path)
+    if cfg.model.get("_name") != "wav2vec_ctc":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        inside = _as_config(cfg.model.w2v_args)
+        state = {key: base.checkpoint[key] for key in ("optimizer_history", "extra_state") if key in base.checkpoint}
+        state |= {"cfg": OmegaConf.to_container(inside, enum_to_str=True), "model": base.encoder_state}
+        torch.save(state, Path(folder) / "encoder.pt")
+        yield str(Path(folder) / "encoder.pt")
 
 
 def _as_config(section: Any) -> DictConfig:

@@ -1,14 +1,16 @@
 """Typed root configs. A group file under configs/ extends a dataclass that a plug-in registered with fairseq."""
 
-from dataclasses import dataclass, field
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import mms_recipes.plugins  # noqa: F401  (first: it says how to install fairseq, and silences its import)
+
+# isort: split
 from fairseq.dataclass.configs import FairseqConfig
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-
-import mms_recipes.plugins  # noqa: F401  (first: it silences what fairseq does on import)
 
 PACKAGE = Path(__file__).resolve().parent
 # inside an installed package, or beside it in a checkout
@@ -57,6 +59,28 @@ def require(cfg: DictConfig, keys: list[str], command: str) -> None:
     if missing:
         given = " ".join(f"{key}=..." for key in missing)
         raise ValueError(f"{command}: not given: {', '.join(missing)}; add {given} to the command")
+
+
+def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
+    """Raise ValueError for a key that `+key=value` put where nothing reads it."""
+    schema = OmegaConf.get_type(cfg)
+    known = {item.name for item in fields(schema)} if is_dataclass(schema) else set(cfg)
+    for key in map(str, cfg):
+        if key not in known:
+            raise ValueError(unknown_key(prefix + key, schema))
+        if isinstance(node := cfg._get_node(key), DictConfig) and not (node._is_none() or node._is_missing()):
+            refuse_unknown_keys(node, f"{prefix}{key}.")
+
+
+def unknown_key(full_key: str, schema: type | None) -> str:
+    """Say that there is no such key and name the nearest that there are; `schema` is the dataclass it was sought in."""
+    section, _, key = full_key.rpartition(".")
+    known = [item.name for item in fields(schema)] if schema and is_dataclass(schema) else []
+    near = difflib.get_close_matches(key, known, n=3)
+    shown = ", ".join(f"{section}.{name}".lstrip(".") for name in near or sorted(known))
+    return (
+        f"{full_key}: no such key; {'nearest' if near else 'there are'}: {shown or 'none; is +experiment=NAME given?'}"
+    )
 
 
 def _missing(cfg: DictConfig, dotted: str) -> bool:

@@ -28,6 +28,7 @@ def evaluate(cfg: DictConfig) -> Path:
     Raises ValueError or FileNotFoundError before any audio is read when something does not fit.
     """
     config.require(cfg, MANDATORY, "evaluate")
+    config.refuse_unknown_keys(cfg)
     folder, out = Path(cfg.data), Path(cfg.out)
     langs = languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(folder, [cfg.split])
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device)

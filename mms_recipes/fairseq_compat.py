@@ -8,6 +8,7 @@ import argparse
 import collections
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import shutil
@@ -18,6 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from mms_recipes.sampling import span_mask
+
+if importlib.util.find_spec("fairseq") is None:
+    raise ModuleNotFoundError(
+        "fairseq is not installed. After torch, setuptools, wheel and cython: "
+        "pip install --no-build-isolation --no-deps fairseq-fixed==0.12.3.1 (or make install, which does all of it)",
+        name="fairseq",
+    )
 
 _applied = False
 
@@ -36,14 +46,15 @@ def apply() -> None:
 
 
 def keep_logging_level() -> None:
-    """Import fairseq without its side effect: `wav2vec2_classification.py` sets the root logger to DEBUG."""
+    """Import fairseq without its side effects: it sets the root logger to DEBUG and gives it a handler."""
     root = logging.getLogger()
-    level = root.level
+    level, handlers = root.level, list(root.handlers)
     # "Please install tensorboardX" and the like are for fairseq's developers, not for our users
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.ERROR)
     import fairseq.models.wav2vec  # noqa: F401
 
     root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 def allow_checkpoint_objects() -> None:
@@ -132,7 +143,7 @@ def _save(state: Any, filename: str, async_write: bool = False) -> None:
         os.unlink(temporary)
         raise OSError(
             f"{target}: the checkpoint could not be written ({error}); "
-            f"{'the one before is untouched' if target.exists() else 'there was none before'}. "
+            f"{'those before are untouched' if any(target.parent.glob('*.pt')) else 'there was none before'}. "
             "Free some space and start the same command again: it resumes"
         ) from error
 
@@ -166,22 +177,25 @@ def seed_masks() -> None:
 def _seeded(compute: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     @functools.wraps(compute)
     def compute_mask_indices(
-        shape: tuple[int, int], padding_mask: Any, mask_prob: float, mask_length: int, *args: Any, **kwargs: Any
+        shape: tuple[int, int],
+        padding_mask: Any,
+        mask_prob: float,
+        mask_length: int,
+        mask_type: str = "static",
+        mask_other: float = 0.0,
+        **kwargs: Any,
     ) -> np.ndarray:
         seed = int(torch.randint(2**31, ()))
-        rows = torch.arange(shape[0])
-        draw = functools.partial(compute, seed=seed, epoch=0)
-        size = shape[1]
-        if kwargs.get("require_same_masks", True):
-            return draw(shape, padding_mask, mask_prob, mask_length, *args, indices=rows, **kwargs)
-        # row by row: an utterance too short for two spans would stop the run ("the entire sequence is masked")
+        rectangle = kwargs.get("require_same_masks", False)  # pretraining gathers what was masked into one
+        if rectangle or mask_type != "static" or kwargs.get("no_overlap"):
+            fields = kwargs | {"seed": seed, "epoch": 0, "indices": torch.arange(shape[0])}
+            return compute(shape, padding_mask, mask_prob, mask_length, mask_type, mask_other, **fields)
+        # the same spans, but what is too short for them stays whole; there fairseq stops the run
         masks = np.zeros(shape, dtype=bool)
         for row in range(shape[0]):
-            length = size if padding_mask is None else size - int(padding_mask[row].sum())
-            if length > 2 * mask_length + 1:
-                masks[row, :length] = draw(
-                    (1, length), None, mask_prob, mask_length, *args, indices=rows[row : row + 1], **kwargs
-                )[0]
+            size = shape[1] if padding_mask is None else shape[1] - int(padding_mask[row].sum())
+            generator = np.random.default_rng((seed, row))
+            masks[row, :size] = span_mask(size, mask_prob, mask_length, generator, kwargs.get("min_masks", 0))
         return masks
 
     return compute_mask_indices

@@ -1,6 +1,7 @@
 """What is checked before the first update: a run that cannot work stops in seconds and says what to mend."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 # above this many utterances only the first file of each split has its header read before training
 ALL_HEADERS = 20_000
 LABELLED = ("mms_finetuning", "mms_lsah")
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "MASTER_ADDR", "SLURM_STEP_NODELIST"}
 
 
 def check(cfg: DictConfig, run_folder: Path) -> None:
@@ -33,9 +35,13 @@ def check_device(cfg: DictConfig) -> None:
         raise ValueError(
             "common.cpu=false, but torch sees no CUDA device; install a CUDA build of torch, or common.cpu=true"
         )
-    if not cfg.common.cpu and cfg.distributed_training.distributed_init_method is None and world > devices:
+    # torchrun and Slurm start processes on several machines: fairseq then takes the world from them
+    launched = cfg.distributed_training.distributed_init_method is not None or bool(LAUNCHERS & os.environ.keys())
+    if not launched and world > max(1, devices):
         raise ValueError(
-            f"distributed_training.distributed_world_size is {world}, but this machine has {devices} CUDA device(s)"
+            f"distributed_training.distributed_world_size is {world}, but this machine has {devices} CUDA device(s); "
+            f"start it on several with torchrun, or set distributed_training.distributed_world_size={max(1, devices)} "
+            f"and optimization.update_freq=[{-(-world // max(1, devices))}], which keeps the size of the batch"
         )
 
 

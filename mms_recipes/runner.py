@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from fairseq.dataclass.initialize import add_defaults
 from fairseq.distributed import utils as distributed_utils
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
 from mms_recipes import __version__, checkpoints, config, manifest, preflight
@@ -26,19 +28,39 @@ from mms_recipes.tasks.finetuning import job_languages
 
 logger = logging.getLogger(__name__)
 
+NO_EXPERIMENT = "no experiment given; add one of {}"
 MANDATORY = ["name", "task.data", "model.w2v_path", "model.base"]
 
 
 @contextlib.contextmanager
 def errors_for_users() -> Iterator[None]:
-    """End with the message alone when the user can mend it; MMS_RECIPES_DEBUG=1 shows where it was raised."""
+    """End with the message alone when the user can mend it; MMS_RECIPES_DEBUG=1 shows where it was raised.
+
+    Holds inside a command and around it: what Hydra finds wrong before the command starts is told here too.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports by itself and exits, with advice that does not help
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("MMS_RECIPES_DEBUG"):
             raise
-        logger.error("%s", error)
+        logger.error("%s", explain(error))
         sys.exit(1)
+
+
+def explain(error: Exception) -> str:
+    """What an error means for who typed the command: for a key that does not exist, the nearest ones."""
+    cause = error.__cause__ or error.__context__ or error  # Hydra wraps what OmegaConf found
+    if not isinstance(cause, OmegaConfBaseException):
+        # a data worker's error holds its traceback before the message
+        return str(error).rstrip().rpartition(f"\n{type(error).__name__}: ")[2]
+    where, said = str(error).splitlines()[0], str(cause).splitlines()[0]
+    if isinstance(cause, InterpolationToMissingValueError):  # of the run's folder
+        key = said.rpartition(" ")[2]
+        return NO_EXPERIMENT.format(experiments()) if key == "name" else f"not given: add {key}=... to the command"
+    if isinstance(cause, (KeyError, AttributeError)):
+        said = config.unknown_key(str(cause.full_key), cause.object_type)
+    return said if cause is error else f"{where.rstrip('.:')}: {said}"
 
 
 def train(cfg: DictConfig, run_folder: Path) -> None:
@@ -47,8 +69,9 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
     Raises ValueError or FileNotFoundError when preflight finds something to mend.
     """
     if cfg.task is None:
-        raise ValueError(f"no experiment given; add one of {experiments()}")
+        raise ValueError(NO_EXPERIMENT.format(experiments()))
     config.require(cfg, MANDATORY, "train")
+    config.refuse_unknown_keys(cfg)
     add_defaults(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     cfg = OmegaConf.create(plain)

@@ -1,4 +1,4 @@
-"""Which utterances an epoch draws from each language: p ~ (n / N) ** beta (MMS paper section 4.1)."""
+"""What is drawn at random: utterances of an epoch, p ~ (n / N) ** beta (MMS paper section 4.1), and masks."""
 
 from collections.abc import Sequence
 
@@ -48,3 +48,18 @@ def stream(size: int, start: int, count: int, *key: int) -> npt.NDArray[np.int64
     last = (start + max(count, 1) - 1) // size
     cycles = [permutation(size, *key, cycle) for cycle in range(first, last + 1)]
     return np.concatenate(cycles)[offset : offset + count]
+
+
+def span_mask(
+    size: int, prob: float, span: int, generator: np.random.Generator, min_spans: int = 0
+) -> npt.NDArray[np.bool_]:
+    """Mask of `size` with about prob * size / span spans, which may overlap (fairseq: compute_mask_indices, static).
+
+    What is too short for two spans stays whole: a fully masked utterance teaches nothing.
+    """
+    mask = np.zeros(size, dtype=np.bool_)
+    num_spans = max(min_spans, int(prob * size / span + generator.random()))
+    if num_spans and size > 2 * span:
+        starts = generator.choice(size - span, min(num_spans, size - span), replace=False)
+        mask[(starts[:, None] + np.arange(span)).ravel()] = True
+    return mask

@@ -263,7 +263,8 @@ class _LanguageCheck:
 
         for split, utterances in self.manifests.items():
             wanted = {"all": len(utterances), "first": min(1, len(utterances)), "none": 0}[which]
-            bar = tqdm(total=wanted, desc=f"{self.lang} {split}", unit="file", leave=False, disable=not progress)
+            hidden = not progress or wanted < 10_000  # quick: the bar over languages is enough
+            bar = tqdm(total=wanted, desc=f"{self.lang} {split}", unit="file", leave=False, disable=hidden)
             for start in range(0, wanted, PROBES_AT_ONCE):
                 rows = range(start, min(start + PROBES_AT_ONCE, wanted))
                 paths = [utterances.path(row) for row in rows]

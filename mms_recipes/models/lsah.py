@@ -5,6 +5,7 @@ Shapes: B batch, S samples, T frames, C channels, V letters of the largest head 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -16,24 +17,45 @@ from omegaconf import II, MISSING
 from mms_recipes import checkpoints
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
+from mms_recipes.sampling import span_mask
 
 BASE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class AdapterInit(StrEnum):
+    kaiming = "kaiming"
+    zero = "zero"
+
+
+class HeadInit(StrEnum):
+    random = "random"
+    dense = "dense"
+
+
+class BaseDtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 @dataclass
 class LSAHConfig(FairseqDataclass):
     base: str = field(default=MISSING, metadata={"help": "dense CTC or pretraining checkpoint (.pt) to adapt; frozen"})
     adapter_dim: int = field(default=16, metadata={"help": "inner width of the adapters, channels"})
-    adapter_init: str = field(default="kaiming", metadata={"help": "kaiming (as released) or zero (start at the base)"})
-    head_init: str = field(
-        default="random", metadata={"help": "random (paper), or dense: copy the base's rows of the letters it knows"}
+    adapter_init: AdapterInit = field(
+        default=AdapterInit.kaiming, metadata={"help": "kaiming (as released) or zero (start at the base)"}
+    )
+    head_init: HeadInit = field(
+        default=HeadInit.random,
+        metadata={"help": "random (paper), or dense: copy the base's rows of the letters it knows"},
     )
     mask_prob: float = field(default=0.0, metadata={"help": "share of frames that spans of masks aim at, 0 to 1"})
     mask_length: int = field(default=10, metadata={"help": "length of a time mask, frames of 20 ms"})
     mask_channel_prob: float = field(default=0.0, metadata={"help": "share of channels that masks aim at, 0 to 1"})
     mask_channel_length: int = field(default=64, metadata={"help": "length of a channel mask, channels"})
     final_dropout: float = field(default=0.0, metadata={"help": "dropout before the head, 0 to 1"})
-    base_dtype: str = field(default="float32", metadata={"help": "float32, or bfloat16 for base and activations"})
+    base_dtype: BaseDtype = field(
+        default=BaseDtype.float32, metadata={"help": "float32, or bfloat16 for base and activations"}
+    )
     cache_gb: float = field(default=1.0, metadata={"help": "memory for the frozen front's output, GB; 0 keeps nothing"})
     checkpoint_activations: bool = field(default=False, metadata={"help": "recompute blocks in the backward pass"})
     seed: int = II("common.seed")
@@ -57,7 +79,9 @@ class LSAHModel(BaseFairseqModel):
     def build_model(cls, cfg: LSAHConfig, task: Any) -> "LSAHModel":
         """Read the base, then initialise adapters and heads for task.langs with task.dictionaries."""
         base = checkpoints.read_base(cfg.base)
-        encoder = FrozenEncoder(base.cfg, cache_bytes=int(cfg.cache_gb * 1e9))
+        # without masks in between, the first block is as fixed as the convolutions, and kept with them
+        deep_front = cfg.cache_gb > 0 and cfg.mask_prob == 0 and cfg.mask_channel_prob == 0
+        encoder = FrozenEncoder(base.cfg, int(cfg.cache_gb * 1e9), deep_front)
         encoder.load(base.encoder_state, BASE_DTYPES[cfg.base_dtype])
         model = cls(cfg, encoder, task.langs, [len(dictionary) for dictionary in task.dictionaries])
         model.base_hash = base.hash
@@ -139,16 +163,3 @@ class LSAHModel(BaseFairseqModel):
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, model_cfg: Any = None, args: Any = None) -> Any:
         return self.adapters.load_state_dict(state_dict, strict=strict)
-
-
-def span_mask(size: int, prob: float, span: int, generator: np.random.Generator) -> np.ndarray:
-    """Mask of `size` with about prob * size / span spans, which may overlap (fairseq: compute_mask_indices, static).
-
-    What is too short for two spans stays whole: a fully masked utterance teaches nothing.
-    """
-    mask = np.zeros(size, dtype=bool)
-    num_spans = int(prob * size / span + generator.random())
-    if num_spans and size > 2 * span:
-        starts = generator.choice(size - span, min(num_spans, size - span), replace=False)
-        mask[(starts[:, None] + np.arange(span)).ravel()] = True
-    return mask

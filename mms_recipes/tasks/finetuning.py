@@ -15,9 +15,9 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import FairseqTask, register_task
-from omegaconf import II, MISSING, open_dict
+from omegaconf import II, MISSING, OmegaConf, open_dict
 
-from mms_recipes import languages, validation
+from mms_recipes import checkpoints, languages, validation
 from mms_recipes.data.mixture import MixtureDataset, read_corpus
 from mms_recipes.metrics import ErrorCounts
 
@@ -77,8 +77,10 @@ class FinetuningTask(FairseqTask):
     source_dictionary = None
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        with contextlib.redirect_stdout(io.StringIO()):  # fairseq prints the whole model
-            model = super().build_model(cfg, from_checkpoint)
+        """Build fairseq's model; `w2v_path` may also be a checkpoint with a CTC head, which is left off."""
+        with contextlib.redirect_stdout(io.StringIO()), checkpoints.as_pretrained(cfg.get("w2v_path")) as path:
+            # fairseq prints the whole model
+            model = super().build_model(OmegaConf.merge(cfg, {"w2v_path": path}) if path else cfg, from_checkpoint)
         if "w2v_args" in cfg and cfg.w2v_args is None:
             # fairseq fills this in on a copy: without it the checkpoint works only while the base is at its old path
             with open_dict(cfg):

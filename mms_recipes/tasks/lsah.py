@@ -40,7 +40,7 @@ class LSAHTask(FinetuningTask):
 
     def __init__(self, cfg: LSAHTaskConfig) -> None:
         super().__init__(cfg)
-        self.state.add_factory("best_dev_cer", dict)
+        self.best_dev_cer: dict[str, float] = {}
         self.rounds: Rounds | None = None
 
     @cached_property
@@ -102,7 +102,7 @@ class LSAHTask(FinetuningTask):
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
         """Write the adapter of every language whose dev CER improved."""
         super().post_validate(model, stats, agg)
-        best: dict[str, float] = self.state.best_dev_cer
+        best = self.best_dev_cer
         improved = []
         for lang, counts in zip(self.langs, self.characters, strict=True):
             if counts.reference_length and counts.rate < best.get(lang, float("inf")):
@@ -113,6 +113,13 @@ class LSAHTask(FinetuningTask):
                 self._write(model, lang, int(stats["num_updates"]))
         logger.info("adapters written for %d of %d languages: %s", len(improved), len(self.langs), self.cfg.adapters)
 
+    def get_checkpoint_dict(self) -> dict[str, Any]:
+        """What a resumed run must know beyond the parameters (fairseq asks for it under the class's name)."""
+        return {type(self).__name__: {"best_dev_cer": dict(self.best_dev_cer)}}
+
+    def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
+        self.best_dev_cer = dict(state["best_dev_cer"])
+
     def _write(self, model: Any, lang: str, num_updates: int) -> None:
         index = self.langs.index(lang)
         adapter = adapter_files.Adapter(
@@ -120,7 +127,7 @@ class LSAHTask(FinetuningTask):
             base_hash=model.base_hash,
             letters=list(self.dictionaries[index].symbols),
             num_updates=num_updates,
-            dev_cer=self.state.best_dev_cer[lang],
+            dev_cer=self.best_dev_cer[lang],
             tensors=model.adapters.language_state(lang),
             base_path=str(Path(self.cfg.base).resolve()),
         )

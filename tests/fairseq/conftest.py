@@ -24,7 +24,8 @@ def pretrained(tmp_path: Path) -> Pretrained:
     state = {
         "cfg": {"model": model_cfg, "task": task_cfg},
         "model": model.state_dict(),
-        "optimizer_history": [{"num_updates": 7}],
+        "optimizer_history": [{"num_updates": 7, "lr_scheduler_state": {}}],
+        "extra_state": {},
     }
     torch.save(state, path)
     return Pretrained(path, model.eval())
