@@ -31,13 +31,11 @@ DEV_MINUTES, TEST_MINUTES = 1.0, 2.0
 
 # espeak-ng's voice variants by split; those that croak, whisper or clip are not among them.
 VOICES = {
-    "train": "m1 m3 m4 m6 m7 f1 f3 f4 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Lee Mario Michael "
-    "Mike adam belinda benjamin boris david edward grandma grandpa gustave ian john linda marcelo michel miguel "
-    "norbert pablo pedro quincy rob robert sandro shelby travis victor zac",
-    "dev": "m5 f5",
-    "test": "m2 max f2 aunty",
+    "train": ["m1", "m3", "m4", "m6", "m7", "Michael", "adam", "robert", "f1", "f3", "f4", "linda", "Annie"],
+    "dev": ["m5", "f5"],
+    "test": ["m2", "max", "f2", "aunty"],
 }
-FEMALE = "f1 f2 f3 f4 f5 Alicia Andrea Annie aunty belinda grandma linda shelby"
+FEMALE = {"f1", "f2", "f3", "f4", "f5", "linda", "Annie", "aunty"}
 
 
 def wav_bytes(audio: Audio) -> bytes:
@@ -88,7 +86,7 @@ def speak_split(folder: Path, split: str, minutes: float, order: Order, espeak: 
         tarfile.open(fileobj=packed, mode="w") as archive,
     ):
         for raw, transcription in sentences(lang, rng, spoken):
-            variant = rng.choice(VOICES[split].split())
+            variant = rng.choice(VOICES[split])
             audio = espeak.speak(
                 raw,
                 f"{lang['voice']}+{variant}",
@@ -100,7 +98,7 @@ def speak_split(folder: Path, split: str, minutes: float, order: Order, espeak: 
             name = f"{rng.randrange(10**17, 10**18)}.wav"
             add_file(archive, f"{split}/{name}", wav_bytes(audio))
             letters = " ".join(transcription.replace(" ", "|")) + " |"
-            gender = "FEMALE" if variant in FEMALE.split() else "MALE"
+            gender = "FEMALE" if variant in FEMALE else "MALE"
             rows.append("\t".join([str(len(spoken)), name, raw, transcription, letters, str(len(audio)), gender]))
             num_samples += len(audio)
             if num_samples >= minutes * 60 * SAMPLE_RATE:

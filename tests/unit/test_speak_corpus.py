@@ -85,7 +85,7 @@ def test_no_sentence_and_no_file_name_twice(corpus: Path, code: str) -> None:
 
 
 def test_no_voice_speaks_in_two_splits() -> None:
-    voices = [voice for split in SPLITS for voice in speak_corpus.VOICES[split].split()]
+    voices = [voice for split in SPLITS for voice in speak_corpus.VOICES[split]]
     assert len(set(voices)) == len(voices)
 
 
