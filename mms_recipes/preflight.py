@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -111,11 +110,3 @@ def check_disk(run_folder: Path, size: int) -> None:
             f"{run_folder}: {free / 1e9:.2f} GB free, but three checkpoints of {size / 1e9:.2f} GB are needed "
             "(last, best, and the one being written); free some space or set runs=FOLDER on another disk"
         )
-
-
-def check_model(model: Any, dictionaries: list[Any]) -> None:
-    """Compare head sizes with dictionaries once the model is built."""
-    sizes = model.adapters.heads.sizes
-    wrong = [(size, len(d)) for size, d in zip(sizes, dictionaries, strict=True) if size != len(d)]
-    if wrong:
-        raise ValueError(f"a head has {wrong[0][0]} letters, its dictionary {wrong[0][1]}")

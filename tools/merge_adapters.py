@@ -13,12 +13,12 @@ from pathlib import Path
 from mms_recipes import adapter_files, checkpoints
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("adapters", type=Path, help="folder of adapter files")
     parser.add_argument("out", type=Path, help="checkpoint to write (.pt)")
     parser.add_argument("--base", type=Path, help="the adapters' base, if it moved since training")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     try:
         adapters = list(adapter_files.read_adapters(args.adapters).values())
         base = checkpoints.read_base(args.base or adapters[0].base_path)

@@ -6,7 +6,6 @@ Shapes: B batch, T frames, V letters, U target letters.
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,18 +23,9 @@ SUMMED = ("loss", "ntokens", "nsentences", "sample_size", "frames", "blank_frame
 DEV_SUMMED = ("char_errors", "chars", "word_errors", "words")
 
 
-@dataclass
-class CTCConfig(FairseqDataclass):
-    show_pairs: int = field(default=3, metadata={"help": "reference and hypothesis pairs shown per validation"})
-
-
-@register_criterion("mms_ctc", dataclass=CTCConfig)
+@register_criterion("mms_ctc", dataclass=FairseqDataclass)
 class CTCCriterion(FairseqCriterion):
     """Sum over utterances of their CTC losses, each times its weight (1, or the task's share of a language's batch)."""
-
-    def __init__(self, task: Any, show_pairs: int) -> None:
-        super().__init__(task)
-        self.show_pairs = show_pairs
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[torch.Tensor, float, dict]:
         """Return loss, sample size and counts to log. Utterances without a finite loss are named and left out."""

@@ -1,23 +1,49 @@
 """The frozen base: fairseq's wav2vec 2.0, run without anything that training it would need.
 
-The front (convolutions, LayerNorm, projection) is computed one utterance at a time and unpadded, so its output depends
-on the audio alone, also under group norm, and may be kept. Nothing here requires gradients: autograd keeps only what
-lies between an adapter and the loss.
+The front (convolutions, LayerNorm, projection; without masking also all else that comes before the first adapter) is
+computed one utterance at a time and unpadded, so its output depends on the audio alone, also under group norm, and may
+be kept. Nothing here requires gradients: autograd keeps only what lies between an adapter and the loss.
 
 Shapes: B batch, T frames, C channels, H heads, D channels per head.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mms_recipes import fairseq_compat
 
 AfterBlock = Callable[[int, torch.Tensor], torch.Tensor]
+# what torch.compile calls for a linear layer on the CPU; the name is torch's own, so do without where it is missing
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class OneDNNLinear(torch.autograd.Function):
+    """x W^T + b in float32 with frozen W and b, by oneDNN; only W is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return torch.ops.mkldnn._linear_pointwise(grad.contiguous(), weight.t(), None, "none", [], ""), None, None
+
+
+def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """Frozen layer(x). On the CPU by oneDNN: MKL, which torch takes there, is less than half as fast on AMD's CPUs."""
+    if HAS_ONEDNN and x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.float32:
+        return OneDNNLinear.apply(x, layer.weight, layer.bias)
+    return layer(x)
 
 
 class FeatureCache:
@@ -36,16 +62,22 @@ class FeatureCache:
             self.size += size
             self.features[key] = features_TC.cpu()
 
+    def clear(self) -> None:
+        self.features.clear()
+        self.size = 0
+
 
 class FrozenEncoder(nn.Module):
     """A wav2vec 2.0 model of fairseq with its parameters frozen and in evaluation mode for good.
 
-    Until `load` gives it weights it has shapes only (torch's meta device).
+    Until `load` gives it weights it has shapes only (torch's meta device). With `deep_front` the front includes
+    positions and the first block, which are as fixed as the convolutions as long as nothing is masked in between.
     """
 
-    def __init__(self, cfg: Wav2Vec2Config, cache_bytes: int = 0) -> None:
+    def __init__(self, cfg: Wav2Vec2Config, cache_bytes: int = 0, deep_front: bool = False) -> None:
         super().__init__()
         self.cfg = cfg
+        self.deep_front = deep_front
         # the two ways that blocks differ from fairseq's plain one are not frozen bases
         assert cfg.layer_type == "transformer" and not cfg.checkpoint_activations
         with fairseq_compat.shapes_only():
@@ -73,17 +105,19 @@ class FrozenEncoder(nn.Module):
         # not the model's own method, which does not know `assign`: it takes the tensors over without a copy
         nn.Module.load_state_dict(self.w2v, {name: state[name].to(dtype) for name in own}, assign=True)
         self.w2v.requires_grad_(False)
-        self.cache.features.clear()
+        self.cache.clear()
 
     # ---- front
 
     @torch.no_grad()
     def front(self, source_S: torch.Tensor) -> torch.Tensor:
-        """Features (T, C) of one utterance of S samples, as they enter masking."""
+        """Features (T, C) of one utterance of S samples, as they enter masking; a deep front's, the first adapter."""
         features_1CT = self.w2v.feature_extractor(source_S.to(self.dtype).unsqueeze(0))
         features_TC = self.w2v.layer_norm(features_1CT.transpose(1, 2))
         if self.w2v.post_extract_proj is not None:
-            features_TC = self.w2v.post_extract_proj(features_TC)
+            features_TC = linear(self.w2v.post_extract_proj, features_TC)
+        if self.deep_front:
+            features_TC = self._block(self.layers[0], self._positioned(features_TC), None)
         return features_TC[0]
 
     @property
@@ -120,35 +154,42 @@ class FrozenEncoder(nn.Module):
         `after_block` takes a block's number and output and returns what the next block gets. `recompute`
         keeps only the blocks' inputs and computes the blocks again in the backward pass.
         """
-        encoder = self.w2v.encoder
         padded_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device) >= frames_B.unsqueeze(1)
         attended = None if not bool(padded_BT.any()) else ~padded_BT[:, None, None, :]
-        with torch.no_grad():
-            x_BTC = x_BTC.masked_fill(padded_BT.unsqueeze(2), 0)
-            x_BTC = x_BTC + encoder.pos_conv(x_BTC.transpose(1, 2)).transpose(1, 2)
-            if not encoder.layer_norm_first:
-                x_BTC = encoder.layer_norm(x_BTC)
+        if not self.deep_front:
+            with torch.no_grad():
+                x_BTC = self._positioned(x_BTC.masked_fill(padded_BT.unsqueeze(2), 0))
 
         def step(number: int, x_BTC: torch.Tensor) -> torch.Tensor:
-            x_BTC = self._block(self.layers[number], x_BTC, attended)
+            if number > 0 or not self.deep_front:
+                x_BTC = self._block(self.layers[number], x_BTC, attended)
             return x_BTC if after_block is None else after_block(number, x_BTC)
 
         for number in range(len(self.layers)):
             x_BTC = checkpoint(step, number, x_BTC, use_reentrant=False) if recompute else step(number, x_BTC)
+        encoder = self.w2v.encoder
         return encoder.layer_norm(x_BTC) if encoder.layer_norm_first else x_BTC
+
+    def _positioned(self, x_BTC: torch.Tensor) -> torch.Tensor:
+        """What the first block gets, from features that are zero where padded."""
+        encoder = self.w2v.encoder
+        x_BTC = x_BTC + encoder.pos_conv(x_BTC.transpose(1, 2)).transpose(1, 2)
+        return x_BTC if encoder.layer_norm_first else encoder.layer_norm(x_BTC)
 
     def _block(self, layer: nn.Module, x_BTC: torch.Tensor, attended: torch.Tensor | None) -> torch.Tensor:
         """One transformer block (fairseq: TransformerSentenceEncoderLayer.forward)."""
         if layer.layer_norm_first:
             x_BTC = x_BTC + self._attention(layer.self_attn, layer.self_attn_layer_norm(x_BTC), attended)
-            hidden = layer.activation_fn(layer.fc1(layer.final_layer_norm(x_BTC)))
-            return x_BTC + layer.fc2(hidden)
+            return x_BTC + self._feed_forward(layer, layer.final_layer_norm(x_BTC))
         x_BTC = layer.self_attn_layer_norm(x_BTC + self._attention(layer.self_attn, x_BTC, attended))
-        return layer.final_layer_norm(x_BTC + layer.fc2(layer.activation_fn(layer.fc1(x_BTC))))
+        return layer.final_layer_norm(x_BTC + self._feed_forward(layer, x_BTC))
+
+    def _feed_forward(self, layer: nn.Module, x_BTC: torch.Tensor) -> torch.Tensor:
+        return linear(layer.fc2, layer.activation_fn(linear(layer.fc1, x_BTC)))
 
     def _attention(self, attention: nn.Module, x_BTC: torch.Tensor, attended: torch.Tensor | None) -> torch.Tensor:
         batch, frames, dim = x_BTC.shape
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        q, k, v = (p(x_BTC).view(batch, frames, self.num_heads, -1).transpose(1, 2) for p in projections)
+        q, k, v = (linear(p, x_BTC).view(batch, frames, self.num_heads, -1).transpose(1, 2) for p in projections)
         out_BHTD = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
-        return attention.out_proj(out_BHTD.transpose(1, 2).reshape(batch, frames, dim))
+        return linear(attention.out_proj, out_BHTD.transpose(1, 2).reshape(batch, frames, dim))

@@ -6,6 +6,7 @@ from fairseq.models.wav2vec.wav2vec2 import TransformerSentenceEncoderWithAdapte
 
 from mms_recipes import checkpoints
 from mms_recipes.data import audio
+from mms_recipes.models import encoder as encoder_module
 from mms_recipes.models.adapters import AdapterStack, StackedAdapters
 from mms_recipes.models.encoder import FrozenEncoder
 from tests.fairseq.small import Pretrained, small_config
@@ -18,18 +19,23 @@ def utterances() -> list[torch.Tensor]:
     return [torch.randn(length, generator=generator) for length in LENGTHS]
 
 
-def frozen(model: Wav2Vec2Model) -> FrozenEncoder:
-    encoder = FrozenEncoder(model.cfg)
+def frozen(model: Wav2Vec2Model, deep_front: bool = False) -> FrozenEncoder:
+    encoder = FrozenEncoder(model.cfg, deep_front=deep_front)
     encoder.load(model.state_dict())
     return encoder
 
 
 @pytest.mark.parametrize("changes", [{}, {"layer_norm_first": False}])
-def test_batch_equals_stock_fairseq(changes: dict) -> None:
+@pytest.mark.parametrize("deep_front", [False, True])
+@pytest.mark.parametrize("onednn", [False, True])
+def test_batch_equals_stock_fairseq(
+    changes: dict, deep_front: bool, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "HAS_ONEDNN", onednn and encoder_module.HAS_ONEDNN)
     torch.manual_seed(1)
     model = Wav2Vec2Model(small_config(**changes)).eval()
     source, padding = audio.pad(utterances())
-    encoder = frozen(model)
+    encoder = frozen(model, deep_front)
     features, frames = encoder.features(source, (~padding).sum(1))
     ours = encoder.context(features, frames)
     with torch.no_grad():
@@ -50,6 +56,52 @@ def test_batch_equals_single_also_under_group_norm(mode: str) -> None:
         features, count = encoder.features(utterance[None], torch.tensor([len(utterance)]))
         single = encoder.context(features, count)
         torch.testing.assert_close(batch[row, : int(count)], single[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("deep_front", [False, True])
+def test_the_front_depends_on_the_audio_alone_to_the_bit(pretrained: Pretrained, deep_front: bool) -> None:
+    encoder = frozen(pretrained.model, deep_front)
+    source, padding = audio.pad(utterances())
+    batch, frames = encoder.features(source, (~padding).sum(1))
+    for row, utterance in enumerate(utterances()):
+        single, count = encoder.features(utterance[None], torch.tensor([len(utterance)]))
+        assert int(count) == int(frames[row]) and torch.equal(batch[row, : int(count)], single[0])
+
+
+def test_frozen_linear_equals_torch_and_keeps_its_weight_alone() -> None:
+    torch.manual_seed(3)
+    layer = torch.nn.Linear(6, 5).requires_grad_(False)
+    x = torch.randn(4, 7, 6).transpose(0, 1).requires_grad_()
+    weights = torch.randn(4, 7, 5).transpose(0, 1)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        ours = encoder_module.linear(layer, x)
+    assert all(tensor.untyped_storage().data_ptr() == layer.weight.data_ptr() for tensor in kept)
+    torch.testing.assert_close(ours, layer(x))
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, layer(x))]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("deep_front", [False, True])
+def test_autograd_keeps_nothing_from_before_the_first_adapter(pretrained: Pretrained, deep_front: bool) -> None:
+    encoder = frozen(pretrained.model, deep_front)
+    stack = AdapterStack(["eng"], [6], len(encoder.layers), encoder.dim, 5)
+    stack.reset(seed=1, init="kaiming")
+    source, padding = audio.pad(utterances())
+    langs = torch.zeros(3, dtype=torch.int64)
+    kept: list[torch.Tensor] = []
+
+    def after_block(number: int, x_BTC: torch.Tensor) -> torch.Tensor:
+        if number == 0:
+            assert not kept and not x_BTC.requires_grad
+        return stack.blocks[number](x_BTC, langs)
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        features, frames = encoder.features(source, (~padding).sum(1))
+        encoder.context(features, frames, after_block).sum()
+    # of the other blocks' feed-forward layers only what goes into GELU, not what goes into either frozen linear layer
+    wide = [tensor for tensor in kept if tensor.dim() == 3 and tensor.shape[2] == encoder.cfg.encoder_ffn_embed_dim]
+    assert len(wide) == len(encoder.layers) - 1
 
 
 def test_adapters_equal_fairseq_adapter_layer() -> None:

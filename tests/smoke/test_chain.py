@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import merge_adapters
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -33,6 +34,13 @@ def test_chain_learns(chain: Path) -> None:
     lsah = evaluate(chain, chain / "runs/smoke_lsah/adapters", "lsah")
     assert dense["macro"]["cer"] < 30
     assert lsah["macro"]["cer"] < 30  # from heads that knew nothing
+
+
+def test_one_file_checkpoint_scores_as_its_adapters(chain: Path) -> None:
+    assert merge_adapters.main([str(chain / "runs/smoke_lsah/adapters"), str(chain / "lsah.pt")]) == 0
+    from_folder = evaluate(chain, chain / "runs/smoke_lsah/adapters", "folder")
+    from_file = evaluate(chain, chain / "lsah.pt", "file")
+    assert from_file["languages"] == from_folder["languages"]
 
 
 def test_run_folder_says_what_the_run_was(chain: Path) -> None:
