@@ -150,7 +150,8 @@ def as_pretrained(path: str | None) -> Iterator[str | None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         inside = _as_config(cfg.model.w2v_args)
-        state = {key: base.checkpoint[key] for key in ("optimizer_history", "extra_state") if key in base.checkpoint}
+        kept = ("optimizer_history", "extra_state")
+        state: dict[str, Any] = {key: base.checkpoint[key] for key in kept if key in base.checkpoint}
         state |= {"cfg": OmegaConf.to_container(inside, enum_to_str=True), "model": base.encoder_state}
         torch.save(state, Path(folder) / "encoder.pt")
         yield str(Path(folder) / "encoder.pt")
