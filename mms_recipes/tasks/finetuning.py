@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fairseq.data import Dictionary
 from fairseq.data.iterators import EpochBatchIterator
@@ -137,6 +138,9 @@ class FinetuningTask(FairseqTask):
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **kwargs: Any
     ) -> Any:
         self.log_time_left(update_num)
+        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ. Torch's it
+        # seeds before every update
+        np.random.seed(int(torch.randint(2**31, ())))
         return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
 
     def log_time_left(self, update_num: int) -> None:
