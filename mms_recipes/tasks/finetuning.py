@@ -138,8 +138,8 @@ class FinetuningTask(FairseqTask):
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **kwargs: Any
     ) -> Any:
         self.log_time_left(update_num)
-        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ. Torch's it
-        # seeds before every update
+        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ;
+        # torch's generator it seeds before every update
         np.random.seed(int(torch.randint(2**31, ())))
         return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
 
