@@ -1,6 +1,6 @@
 """The whole chain on speech that espeak-ng speaks: corpus, manifests, pretraining, dense CTC, LSAH, error rates.
 
-    make demo        (or: python tools/demo.py [--minutes 10] [--out outputs])
+    make demo        (or: python tools/demo.py [--minutes 20] [--out outputs])
 
 Each step is a command that you can type yourself; it is printed before it runs, its log is kept, and a step that is
 finished is not done again.
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder of the runs")
     parser.add_argument("--data", type=Path, default=Path("manifests/demo"), help="folder of the manifests")
-    parser.add_argument("--minutes", type=float, default=10, help="training speech per language, minutes")
+    parser.add_argument("--minutes", type=float, default=20, help="training speech per language, minutes")
     return parser.parse_args()
 
 
