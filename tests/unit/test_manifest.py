@@ -53,7 +53,7 @@ def test_last_line_feed_and_carriage_returns_do_not_matter(tmp_path: Path, conte
 
 
 def test_a_manifest_of_no_rows_is_read(tmp_path: Path) -> None:
-    for content in ("/root\n", "/root"):
+    for content in ("/data\n", "/data"):
         rows = manifest.read_manifest(write(tmp_path / "train.tsv", content))
         assert len(rows) == 0 and list(rows.names()) == [] and rows.seconds() == 0
 
@@ -86,7 +86,7 @@ def test_a_manifest_without_root_is_refused(tmp_path: Path, content: str) -> Non
 @pytest.mark.parametrize("others", [0, 2])
 def test_malformed_rows_are_named(tmp_path: Path, row: str, others: int) -> None:
     good = "g.wav\t100\n"
-    tsv = write(tmp_path / "train.tsv", "/root\n" + good * others + row + "\n" + good * others)
+    tsv = write(tmp_path / "train.tsv", "/data\n" + good * others + row + "\n" + good * others)
     with pytest.raises(
         ValueError, match=rf"train.tsv:{others + 2}: found .*, expected a path, a tab and the number of"
     ):
@@ -95,7 +95,7 @@ def test_malformed_rows_are_named(tmp_path: Path, row: str, others: int) -> None
 
 def test_two_wrongs_that_count_right_are_found(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train.tsv:2: found 'a\\tb\\t5'"):
-        manifest.read_manifest(write(tmp_path / "train.tsv", "/root\na\tb\t5\nc\n"))
+        manifest.read_manifest(write(tmp_path / "train.tsv", "/data\na\tb\t5\nc\n"))
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_any_rows_come_back_over_block_borders(tmp_path_factory: pytest.TempPath
     names = st.text(st.characters(exclude_characters="\t\r\n", exclude_categories=["Cs"]), min_size=1, max_size=12)
     rows = data.draw(st.lists(st.tuples(names, st.integers(0, 2**31 - 1)), min_size=1, max_size=30))
     tsv = tmp_path_factory.mktemp("rows") / "train.tsv"
-    write(tsv, "/root\n" + "".join(f"{name}\t{samples}\n" for name, samples in rows))
+    write(tsv, "/data\n" + "".join(f"{name}\t{samples}\n" for name, samples in rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest, "_BLOCK_BYTES", data.draw(st.integers(1, 64)))
         found = manifest.read_manifest(tsv)
@@ -123,7 +123,7 @@ def test_any_rows_come_back_over_block_borders(tmp_path_factory: pytest.TempPath
 def test_a_bad_row_in_a_later_block_has_its_line_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "_BLOCK_BYTES", 16)
     with pytest.raises(ValueError, match=r"train.tsv:22: found 'bad'"):
-        manifest.read_manifest(write(tmp_path / "train.tsv", "/root\n" + "a.wav\t5\n" * 20 + "bad\n" + "a.wav\t5\n"))
+        manifest.read_manifest(write(tmp_path / "train.tsv", "/data\n" + "a.wav\t5\n" * 20 + "bad\n" + "a.wav\t5\n"))
 
 
 def test_lines_are_indexed(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_lines_are_indexed(tmp_path: Path) -> None:
 
 
 def test_manifests_travel_to_data_loader_workers(tmp_path: Path) -> None:
-    rows = manifest.read_manifest(write(tmp_path / "train.tsv", "/root\na\t5\nb\t6\n"))
-    assert pickle.loads(pickle.dumps(rows)).path(1) == Path("/root/b")
+    rows = manifest.read_manifest(write(tmp_path / "train.tsv", "/data\na\t5\nb\t6\n"))
+    assert pickle.loads(pickle.dumps(rows)).path(1) == Path("/data/b")
 
 
 def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         lines[1]
     with pytest.raises(ValueError, match=r"x.wrd:2: not UTF-8"):
         list(lines)
-    rows = manifest.read_manifest(write(tmp_path / "x.tsv", b"/root\n\xff\t5\n"))
+    rows = manifest.read_manifest(write(tmp_path / "x.tsv", b"/data\n\xff\t5\n"))
     with pytest.raises(ValueError, match=r"x.tsv:2: not UTF-8"):
         rows.name(0)
 
