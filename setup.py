@@ -33,7 +33,8 @@ EXTRAS = {
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
     "bench": ["transformers>=5,<6"],
-    "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy"],
+    "plots": ["matplotlib"],  # tools/plot_curves.py
+    "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy", "matplotlib"],
 }
 
 setup(

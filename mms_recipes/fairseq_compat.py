@@ -43,6 +43,7 @@ def apply() -> None:
     save_atomically()
     seed_masks()
     mask_freely_in_finetuning()
+    gather_logs_on_cpu()
 
 
 def keep_logging_level() -> None:
@@ -68,6 +69,7 @@ def allow_checkpoint_objects() -> None:
     import omegaconf.base
     import omegaconf.nodes
     from fairseq.data.dictionary import Dictionary
+    from fairseq.distributed import utils as distributed_utils
     from fairseq.meters import AverageMeter, MetersDict, StopwatchMeter, TimeMeter
 
     torch.serialization.add_safe_globals(
@@ -96,6 +98,7 @@ def allow_checkpoint_objects() -> None:
             np.dtypes.Int64DType,
             np._core.multiarray.scalar,
             np._core.multiarray._reconstruct,
+            distributed_utils._TensorPlaceholder,  # in what ranks send one another when a run is resumed
         ]
     )
 
@@ -219,3 +222,26 @@ def mask_freely_in_finetuning() -> None:
         return x, mask_indices if self.final_proj is not None else None
 
     Wav2Vec2Model.apply_mask = without_rectangle
+
+
+def gather_logs_on_cpu() -> None:
+    """Let ranks on CPU exchange what they log (gloo).
+
+    `all_gather_list` pickles into a torch.cuda.ByteTensor, so the pretraining criterion, whose logs are not summed,
+    stops after the first update. With CUDA it is fairseq's own.
+    """
+    from fairseq.distributed import utils as distributed_utils
+
+    stock = distributed_utils.all_gather_list
+    if hasattr(stock, "__wrapped__"):
+        return
+
+    @functools.wraps(stock)
+    def all_gather_list(data: Any, group: Any = None, max_size: int = 16384) -> list[Any]:
+        if torch.cuda.is_available():
+            return stock(data, group, max_size)  # type: ignore[no-any-return]
+        gathered: list[Any] = [None] * torch.distributed.get_world_size(group)
+        torch.distributed.all_gather_object(gathered, data, group=group)
+        return gathered
+
+    distributed_utils.all_gather_list = all_gather_list

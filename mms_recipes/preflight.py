@@ -1,15 +1,19 @@
 """What is checked before the first update: a run that cannot work stops in seconds and says what to mend."""
 
+import contextlib
+import io
 import logging
 import os
 import shutil
 from pathlib import Path
 
 import torch
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from omegaconf import DictConfig
 
-from mms_recipes import checkpoints, manifest, validation
+from mms_recipes import checkpoints, fairseq_compat, manifest, validation
 from mms_recipes.tasks.finetuning import job_languages
+from mms_recipes.tasks.pretraining import corpus_languages, find_corpora
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +26,9 @@ LAUNCHERS = {"TORCHELASTIC_RUN_ID", "MASTER_ADDR", "SLURM_STEP_NODELIST"}
 def check(cfg: DictConfig, run_folder: Path) -> None:
     """Check device, manifests, base and disk of a training run. Raises ValueError or FileNotFoundError."""
     check_device(cfg)
+    check_batch(cfg)
     check_manifests(cfg)
+    check_start(cfg)
     base = check_base(cfg)
     check_disk(run_folder, checkpoint_bytes(cfg, base))
 
@@ -44,26 +50,59 @@ def check_device(cfg: DictConfig) -> None:
         )
 
 
+def check_batch(cfg: DictConfig) -> None:
+    """Refuse crops that do not fit into a batch (pretraining)."""
+    if "max_seconds" not in cfg.task:
+        return
+    crop = cfg.task.max_seconds
+    for key in ("max_tokens", "max_tokens_valid"):
+        seconds = cfg.dataset[key] / manifest.SAMPLE_RATE
+        if crop > seconds:
+            raise ValueError(
+                f"task.max_seconds={crop:g}: a crop is longer than a batch, dataset.{key}={cfg.dataset[key]} is "
+                f"{seconds:g} s; raise it to {int(crop * manifest.SAMPLE_RATE)}, or crop shorter"
+            )
+    if not 0 < cfg.task.min_seconds <= crop:
+        raise ValueError(f"task.min_seconds={cfg.task.min_seconds:g}: expected more than 0, at most max_seconds={crop}")
+
+
+def language_folders(task: DictConfig) -> list[str]:
+    """Folder of each language of the job, relative to task.data: `eng`, or `mls/eng` where there are corpora."""
+    if task._name != "mms_pretraining":
+        return job_languages(task)
+    folders, data = find_corpora(task), Path(task.data)
+    chosen = corpus_languages(task).items()
+    return [str((folders[corpus] / lang).relative_to(data)) for corpus, langs in chosen for lang in langs]
+
+
 def check_manifests(cfg: DictConfig) -> None:
-    """Validate train and dev of all languages against their dictionaries; raise one ManifestError for all."""
+    """Validate train and dev of all languages against their dictionaries; raise one ManifestError for all.
+
+    Without labels a language needs no dev split: it is pretraining.
+    """
     task = cfg.task
     folder, labelled = Path(task.data), task._name in LABELLED
-    langs = job_languages(task)
+    langs = language_folders(task)
     splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
     rows = sum(_count_rows(folder / lang / f"{split}.tsv") for lang in langs for split in splits)
-    report = validation.validate(
-        folder,
-        langs,
-        splits,
-        check_audio="all" if rows <= ALL_HEADERS else "first",
-        dictionary=folder / "dict.ltr.txt" if task._name == "mms_finetuning" else None,
-        labelled=labelled,
-        progress=rows > ALL_HEADERS,
-    )
-    report.raise_if_bad()
-    for note in report.notes():
-        logger.warning("%s", note)
-    logger.info("%d languages\n%s", len(langs), report.table())
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for lang in langs:
+        there = splits if labelled else (splits[0], *(s for s in splits[1:] if (folder / lang / f"{s}.tsv").exists()))
+        groups.setdefault(there, []).append(lang)
+    for there, group in groups.items():
+        report = validation.validate(
+            folder,
+            group,
+            there,
+            check_audio="all" if rows <= ALL_HEADERS else "first",
+            dictionary=folder / "dict.ltr.txt" if task._name == "mms_finetuning" else None,
+            labelled=labelled,
+            progress=rows > ALL_HEADERS,
+        )
+        report.raise_if_bad()
+        for note in report.notes():
+            logger.warning("%s", note)
+        logger.info("%d languages\n%s", len(group), report.table())
 
 
 def _count_rows(tsv: Path) -> int:
@@ -86,10 +125,32 @@ def check_base(cfg: DictConfig) -> checkpoints.Base | None:
     return base
 
 
+def check_start(cfg: DictConfig) -> None:
+    """Compare the checkpoint that pretraining goes on from with the model of the configuration."""
+    path = cfg.checkpoint.finetune_from_model
+    if path is None or cfg.model._name != "wav2vec2":
+        return
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoints.load_checkpoint(path)["model"].items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in _pretraining_model(cfg).state_dict().items()}
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if wrong:
+        shown = "; ".join(f"{name}: found {found.get(name)}, expected {expected.get(name)}" for name in wrong[:3])
+        raise ValueError(
+            f"{path}: {len(wrong)} tensors are not those of the model ({shown}); choose the model that it was made "
+            "with (model=wav2vec2_300m, wav2vec2_1b, ... and model.*)"
+        )
+
+
+def _pretraining_model(cfg: DictConfig) -> torch.nn.Module:
+    """The model of a pretraining run without memory for its weights."""
+    with fairseq_compat.shapes_only(), contextlib.redirect_stdout(io.StringIO()):
+        return Wav2Vec2Model(cfg.model)
+
+
 def checkpoint_bytes(cfg: DictConfig, base: checkpoints.Base | None) -> int:
     """About what one checkpoint takes: all that is trained and Adam's two moments, in float32."""
     if base is None:
-        return 0
+        return 12 * sum(parameter.numel() for parameter in _pretraining_model(cfg).parameters())
     if cfg.model._name == "wav2vec_ctc":
         return 12 * sum(tensor.numel() for tensor in base.encoder_state.values())
     encoder, folder = base.cfg, Path(cfg.task.data)

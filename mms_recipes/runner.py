@@ -24,7 +24,6 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
 from mms_recipes import __version__, checkpoints, config, manifest, preflight
-from mms_recipes.tasks.finetuning import job_languages
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +77,9 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
     cfg.checkpoint.save_dir = str(run_folder / cfg.checkpoint.save_dir)
     if "adapters" in cfg.task:
         cfg.task.adapters = str(run_folder / cfg.task.adapters)
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        _settle_on_cuda(cfg)
+    else:
         _settle_on_cpu(cfg)
     last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
     if last.exists() and checkpoints.num_updates(last) >= cfg.optimization.max_update:
@@ -86,6 +87,7 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
         return
     logger.info("run folder: %s (%s)", run_folder, "resuming" if last.exists() else "new")
     preflight.check(cfg, run_folder)
+    settle_batch(cfg)
     record(cfg, run_folder)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     distributed_utils.call_main(cfg, work)
@@ -113,6 +115,39 @@ def _settle_on_cpu(cfg: DictConfig) -> None:
         logger.warning("no CUDA device: training in float32 instead of %s", "fp16" if cfg.common.fp16 else "bf16")
         cfg.common.fp16 = cfg.common.bf16 = False
     keep_freed_memory()
+
+
+def _settle_on_cuda(cfg: DictConfig) -> None:
+    if cfg.common.bf16 and not cfg.common.cpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        logger.warning("%s has no bfloat16: training in fp16 instead", torch.cuda.get_device_name())
+        cfg.common.bf16, cfg.common.fp16 = False, True
+
+
+def settle_batch(cfg: DictConfig) -> None:
+    """Derive update_freq from the number of devices, so that an update has the hours that the recipe asks for."""
+    parallel = cfg.distributed_training
+    if parallel.distributed_init_method is None:  # under torchrun and Slurm the number of devices comes from them
+        distributed_utils.infer_init_method(parallel)
+    devices = parallel.distributed_world_size
+    asked = cfg.task.get("hours_per_update")
+    if cfg.task._name == "mms_lsah":
+        if asked is not None:
+            raise ValueError(
+                "task.hours_per_update is for the tasks whose languages share a batch; LSAH has task.update_seconds "
+                "for each language"
+            )
+        return
+    hours = devices * cfg.dataset.max_tokens / manifest.SAMPLE_RATE / 3600
+    if asked is not None:
+        cfg.optimization.update_freq = [max(1, round(asked / hours))]
+    logger.info(
+        "batch of one update: %.3g h (%d device(s) x %g s x update_freq %d)%s",
+        hours * cfg.optimization.update_freq[0],
+        devices,
+        cfg.dataset.max_tokens / manifest.SAMPLE_RATE,
+        cfg.optimization.update_freq[0],
+        f"; the recipe's: {asked:.3g} h" if asked is not None else "",
+    )
 
 
 def keep_freed_memory() -> None:
@@ -160,7 +195,7 @@ def git_state() -> dict[str, Any] | None:
 
 def checksums(cfg: DictConfig) -> dict[str, str]:
     """SHA-256 of every manifest, label and dictionary file of the job, relative to task.data."""
-    folder, langs = Path(cfg.task.data), job_languages(cfg.task)
+    folder, langs = Path(cfg.task.data), preflight.language_folders(cfg.task)
     splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
     names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", "ltr")]
     names += ["dict.ltr.txt", *(f"{lang}/dict.ltr.txt" for lang in langs)]

@@ -20,15 +20,29 @@ def sampling_weights(amounts: Sequence[float] | npt.NDArray[np.float64], beta: f
     return np.asarray(weights / weights.sum())
 
 
+def mixture_weights(
+    amounts: Sequence[Sequence[float]], beta_lang: float, beta_corpus: float, factors: Sequence[float] | None = None
+) -> list[npt.NDArray[np.float64]]:
+    """Return the share of each language of each corpus: first languages within a corpus, then corpora (paper 4.1).
+
+    `amounts[d][l]`: hours of language l in corpus d. A corpus counts with the sum of its hours, times its factor where
+    factors are given. Over all corpora the shares sum to 1.
+    """
+    totals = np.array([sum(hours) for hours in amounts])
+    corpora = sampling_weights(totals, beta_corpus) * (1.0 if factors is None else np.asarray(factors, np.float64))
+    corpora /= corpora.sum()
+    return [share * sampling_weights(hours, beta_lang) for share, hours in zip(corpora, amounts, strict=True)]
+
+
 def epoch_counts(
-    num_utterances: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], beta: float
+    num_utterances: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
     """Return how many utterances an epoch draws per language so that languages' hours follow the weights.
 
-    The epoch is as long as the data. Every language is drawn at least once; beta 1 draws each utterance exactly once.
+    The epoch is as long as the data (`seconds` per language). Every language is drawn at least once; weights that are
+    the languages' natural shares draw each utterance exactly once.
     """
-    mean_seconds = seconds / num_utterances
-    drawn = sampling_weights(seconds, beta) * seconds.sum() / mean_seconds
+    drawn = weights * seconds.sum() / (seconds / num_utterances)
     return np.asarray(np.maximum(1, np.rint(drawn)), dtype=np.int64)
 
 

@@ -19,7 +19,7 @@ from mms_recipes.decoding import greedy
 
 logger = logging.getLogger(__name__)
 
-SUMMED = ("loss", "ntokens", "nsentences", "sample_size", "frames", "blank_frames", "skipped", "audio_seconds")
+SUMMED = ("loss", "ntokens", "nsentences", "sample_size", "frames", "blank_frames", "skipped")
 DEV_SUMMED = ("char_errors", "chars", "word_errors", "words")
 
 
@@ -90,7 +90,6 @@ class CTCCriterion(FairseqCriterion):
             "nsentences": len(sample["id"]),
             "frames": int(frames_B.sum()),
             "blank_frames": int(blanks.sum()),
-            "audio_seconds": float(frames_B.sum()) * 0.02,
         }
 
     def _score(self, emissions_TBV: torch.Tensor, frames_B: torch.Tensor, sample: Mapping[str, Any]) -> dict[str, int]:
@@ -122,7 +121,6 @@ class CTCCriterion(FairseqCriterion):
         fairseq_metrics.log_scalar("letter_loss", total["loss"] / tokens / math.log(2), tokens, round=3)
         fairseq_metrics.log_scalar("blank_percent", 100 * total["blank_frames"] / frames, frames, round=1)
         fairseq_metrics.log_scalar("nsentences", total["nsentences"])
-        fairseq_metrics.log_speed("audio_per_second", total["audio_seconds"], round=0)
         if total["skipped"]:
             fairseq_metrics.log_scalar_sum("skipped", total["skipped"])
         for key, errors, length in (("cer", "char_errors", "chars"), ("wer", "word_errors", "words")):

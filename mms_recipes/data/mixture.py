@@ -24,17 +24,26 @@ LENGTH_BUCKET = audio.SAMPLE_RATE // 10
 
 @dataclass(frozen=True)
 class Corpus:
-    """One language of a split: its manifest and, where there are labels, its letters and their dictionary."""
+    """One language of a split: its manifest and, where there are labels, its letters and their dictionary.
+
+    `collection` is the corpus that the language is part of, where a job draws from several (pretraining).
+    """
 
     lang: str
     utterances: manifest.Manifest
     letters: manifest.Lines | None = None
     dictionary: Dictionary | None = None
+    collection: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"{self.collection}/{self.lang}" if self.collection else self.lang
 
     @property
     def key(self) -> int:
         """A number for this language that does not depend on which other languages are in the job."""
-        return zlib.crc32(self.lang.encode())
+        return zlib.crc32(self.name.encode())
 
     def encode(self, index: int) -> torch.Tensor:
         """Letter ids of utterance `index`: int64 (U,)."""
@@ -42,38 +51,53 @@ class Corpus:
         return torch.tensor([self.dictionary.index(letter) for letter in self.letters[index].split()])
 
 
-def read_corpus(folder: Path, lang: str, split: str, dictionary: Dictionary | None) -> Corpus:
+def read_corpus(folder: Path, lang: str, split: str, dictionary: Dictionary | None, collection: str = "") -> Corpus:
     """Open folder/lang/split.tsv, and split.ltr when a dictionary is given."""
     utterances = manifest.read_manifest(folder / lang / f"{split}.tsv")
     if dictionary is None:
-        return Corpus(lang, utterances)
+        return Corpus(lang, utterances, collection=collection)
     return Corpus(lang, utterances, manifest.read_lines(folder / lang / f"{split}.ltr"), dictionary)
 
 
 class MixtureDataset(FairseqDataset):
     """Utterances of several languages behind one index.
 
-    `beta` shapes an epoch (None: every utterance once, in order: dev and test). `normalize` gives each utterance zero
-    mean and unit variance. Without labels utterances are at most `max_samples` long, cut at random (pretraining).
+    `weights` shape an epoch: each language's share of its hours (None: every utterance once, in order: dev and test).
+    `normalize` gives each utterance zero mean and unit variance. Without labels (pretraining) utterances are at most
+    `max_samples` long, cut at random, and those shorter than `min_samples` are left out.
+
+    Raises ValueError when nothing of a language is long enough.
     """
 
     def __init__(
         self,
         corpora: Sequence[Corpus],
         *,
-        beta: float | None,
+        weights: Sequence[float] | npt.NDArray[np.float64] | None,
         seed: int,
         normalize: bool,
         max_samples: int | None = None,
+        min_samples: int = 0,
     ) -> None:
         super().__init__()
         self.corpora = list(corpora)
-        self.langs = [corpus.lang for corpus in corpora]
-        self.beta, self.seed, self.normalize, self.max_samples = beta, seed, normalize, max_samples
+        self.langs = [corpus.name for corpus in corpora]
+        self.weights = None if weights is None else np.asarray(weights, np.float64)
+        self.seed, self.normalize, self.max_samples = seed, normalize, max_samples
         counts = np.array([len(corpus.utterances) for corpus in corpora], dtype=np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(counts)])
         samples = [corpus.utterances.num_samples for corpus in corpora]
         self.num_samples: npt.NDArray[np.int32] = np.concatenate(samples).astype(np.int32, copy=False)
+        # what is long enough: None while that is everything, so that 13 million utterances cost nothing
+        long_enough = self.num_samples >= min_samples
+        self.rows = None if long_enough.all() else np.flatnonzero(long_enough)
+        self.starts = self.offsets if self.rows is None else np.searchsorted(self.rows, self.offsets)
+        empty = [lang for lang, count in zip(self.langs, np.diff(self.starts), strict=True) if count == 0]
+        if empty:
+            raise ValueError(
+                f"{', '.join(empty[:10])}: no utterance has {min_samples / audio.SAMPLE_RATE:g} s; leave the language "
+                "out (task.langs, task.corpora), or lower task.min_seconds"
+            )
         self.epoch = 1
 
     # ---- one utterance
@@ -99,7 +123,10 @@ class MixtureDataset(FairseqDataset):
         return item if corpus.letters is None else item | {"target": corpus.encode(row)}
 
     def collater(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Make a batch: source (B, S), padding_mask (B, S), langs (B,), target (B, U) padded, target_lengths (B,)."""
+        """Make a batch: source (B, S), padding_mask (B, S), langs (B,), target (B, U) padded, target_lengths (B,).
+
+        `seconds`: audio in it, padding not counted.
+        """
         if not items:
             return {}
         ids = torch.tensor([item["id"] for item in items])
@@ -109,7 +136,8 @@ class MixtureDataset(FairseqDataset):
             if self.max_samples is not None:
                 sources = [_crop(source, self.max_samples, generator) for source in sources]
             source = audio.crop_to_shortest(sources, generator)
-            return {"id": ids, "net_input": {"source": source, "padding_mask": None}}
+            seconds = source.numel() / audio.SAMPLE_RATE
+            return {"id": ids, "seconds": seconds, "net_input": {"source": source, "padding_mask": None}}
         source, padding_mask = audio.pad(sources)
         langs = torch.tensor([item["lang"] for item in items])
         targets = [item["target"] for item in items]
@@ -118,6 +146,7 @@ class MixtureDataset(FairseqDataset):
         return {
             "id": ids,
             "langs": langs,
+            "seconds": sum(map(len, sources)) / audio.SAMPLE_RATE,
             "net_input": {"source": source, "padding_mask": padding_mask},
             "target": target,
             "target_lengths": lengths,
@@ -135,17 +164,24 @@ class MixtureDataset(FairseqDataset):
 
     def epoch_indices(self, epoch: int) -> npt.NDArray[np.int64]:
         """Global indices of the utterances that `epoch` (from 1) draws, in the language's own random order."""
-        if self.beta is None:
-            return np.arange(len(self))
-        counts = np.diff(self.offsets)
-        seconds = np.add.reduceat(self.num_samples, self.offsets[:-1], dtype=np.float64) / audio.SAMPLE_RATE
-        drawn = sampling.epoch_counts(counts, seconds, self.beta)
-        return np.concatenate(
+        if self.weights is None:
+            return np.arange(len(self)) if self.rows is None else self.rows
+        counts = np.diff(self.starts)
+        drawn = sampling.epoch_counts(counts, self.seconds(), self.weights)
+        places = np.concatenate(
             [
-                offset + sampling.stream(int(size), int((epoch - 1) * n), int(n), self.seed, corpus.key)
-                for corpus, offset, size, n in zip(self.corpora, self.offsets[:-1], counts, drawn, strict=True)
+                start + sampling.stream(int(size), int((epoch - 1) * n), int(n), self.seed, corpus.key)
+                for corpus, start, size, n in zip(self.corpora, self.starts[:-1], counts, drawn, strict=True)
             ]
         )
+        return places if self.rows is None else self.rows[places]
+
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """Seconds of each language that an epoch can give: what is long enough, as long as it is after cropping."""
+        sizes = self.num_samples if self.rows is None else self.num_samples[self.rows]
+        if self.max_samples is not None:
+            sizes = np.minimum(sizes, self.max_samples)
+        return np.add.reduceat(sizes, self.starts[:-1], dtype=np.float64) / audio.SAMPLE_RATE
 
     def batches(self, epoch: int, max_samples: int) -> list[npt.NDArray[np.int64]]:
         """Batches of similar length, at most `max_samples` when padded; a longer utterance is a batch of its own."""
@@ -153,7 +189,7 @@ class MixtureDataset(FairseqDataset):
         sizes = self.num_samples[indices]
         if self.max_samples is not None:
             sizes = np.minimum(sizes, self.max_samples)
-        if self.beta is not None:  # mix languages among utterances of one length
+        if self.weights is not None:  # mix languages among utterances of one length
             shuffled = sampling.permutation(len(indices), self.seed, epoch)
             indices, sizes = indices[shuffled], sizes[shuffled]
         order = np.argsort((sizes // LENGTH_BUCKET).astype(np.uint16), kind="stable")

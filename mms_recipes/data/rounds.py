@@ -5,7 +5,7 @@ not depend on the other languages of the job. The round's utterances are then so
 micro-batches that mix languages: only speed and memory depend on that, the sum of the gradients does not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -75,10 +75,18 @@ class RoundIterator(EpochBatchIterating):
     """
 
     def __init__(
-        self, rounds: Rounds, num_updates: int, *, num_workers: int = 0, num_shards: int = 1, shard_id: int = 0
+        self,
+        rounds: Rounds,
+        num_updates: int,
+        *,
+        num_workers: int = 0,
+        num_shards: int = 1,
+        shard_id: int = 0,
+        timed: Callable[[Iterator[Any]], Iterator[Any]] = iter,
     ) -> None:
         self.rounds, self.num_updates = rounds, num_updates
         self.num_workers, self.num_shards, self.shard_id = num_workers, num_shards, shard_id
+        self.timed = timed  # counts how long batches take to come
         self.start = 0
         self.epoch = 1
         self.current: CountingIterator | None = None
@@ -95,7 +103,7 @@ class RoundIterator(EpochBatchIterating):
     def _load(self, start: int) -> Iterator[Round]:
         dataset = self.rounds.dataset
         updates = range(start, self.num_updates)
-        batches = iter(
+        loader = iter(
             torch.utils.data.DataLoader(
                 dataset,
                 batch_sampler=(batch for update in updates for batch in self._share(update)),  # type: ignore[misc]
@@ -103,6 +111,7 @@ class RoundIterator(EpochBatchIterating):
                 num_workers=self.num_workers,
             )
         )
+        batches = self.timed(loader)
         for update in updates:
             yield Round(update, len(self._share(update)), batches)
 

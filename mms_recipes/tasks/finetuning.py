@@ -3,40 +3,29 @@
 import contextlib
 import io
 import logging
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fairseq.data import Dictionary
-from fairseq.data.iterators import EpochBatchIterator
-from fairseq.dataclass import FairseqDataclass
-from fairseq.logging import metrics as fairseq_metrics
-from fairseq.tasks import FairseqTask, register_task
-from omegaconf import II, MISSING, OmegaConf, open_dict
+from fairseq.tasks import register_task
+from omegaconf import OmegaConf, open_dict
 
-from mms_recipes import checkpoints, languages, validation
+from mms_recipes import checkpoints, languages, sampling, validation
 from mms_recipes.data.mixture import MixtureDataset, read_corpus
 from mms_recipes.metrics import ErrorCounts
+from mms_recipes.tasks.speech import SpeechTask, SpeechTaskConfig
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class FinetuningConfig(FairseqDataclass):
-    data: str = field(default=MISSING, metadata={"help": "folder of <lang>/<split>.tsv and .ltr (tools/prepare_*.py)"})
-    langs: list[str] = field(
-        default_factory=list, metadata={"help": "language ids and set names (asr_l1107); empty: every language in data"}
-    )
+class FinetuningConfig(SpeechTaskConfig):
     num_shards: int = field(default=1, metadata={"help": "split the languages into this many jobs, >= 1"})
     shard: int = field(default=0, metadata={"help": "which of the jobs this is, 0 to num_shards - 1"})
     beta: float = field(default=1.0, metadata={"help": "language sampling, 1: natural shares, 0: all alike"})
-    normalize: bool = field(default=True, metadata={"help": "zero mean, unit variance per utterance, as the base had"})
-    seed: int = II("common.seed")
-    max_update: int = II("optimization.max_update")
 
 
 def job_languages(cfg: FinetuningConfig) -> list[str]:
@@ -46,18 +35,12 @@ def job_languages(cfg: FinetuningConfig) -> list[str]:
 
 
 @register_task("mms_finetuning", dataclass=FinetuningConfig)
-class FinetuningTask(FairseqTask):
+class FinetuningTask(SpeechTask):
     """All languages through one head; dev error rates by language."""
 
     def __init__(self, cfg: FinetuningConfig) -> None:
         super().__init__(cfg)
         self.state.add_factory("target_dictionary", lambda: self.dictionaries[0])
-        self._started: tuple[float, int] | None = None
-
-    @classmethod
-    def setup_task(cls, cfg: FinetuningConfig, **kwargs: Any) -> "FinetuningTask":
-        """Build the task; nothing is read yet, since fairseq also builds it to load a model of it (from_checkpoint)."""
-        return cls(cfg)
 
     @cached_property
     def langs(self) -> list[str]:
@@ -75,8 +58,6 @@ class FinetuningTask(FairseqTask):
         """What wav2vec_ctc sizes its head by; from now on saved with the model, where stock fairseq looks for it."""
         return self.state.target_dictionary
 
-    source_dictionary = None
-
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build fairseq's model; `w2v_path` may also be a checkpoint with a CTC head, which is left off."""
         with contextlib.redirect_stdout(io.StringIO()), checkpoints.as_pretrained(cfg.get("w2v_path")) as path:
@@ -93,65 +74,11 @@ class FinetuningTask(FairseqTask):
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         pairs = zip(self.langs, self.dictionaries, strict=True)
         corpora = [read_corpus(Path(self.cfg.data), lang, split, dictionary) for lang, dictionary in pairs]
-        train = split == "train"
+        seconds = [corpus.utterances.seconds() for corpus in corpora]
+        weights = sampling.sampling_weights(seconds, self.cfg.beta) if split == "train" else None
         self.datasets[split] = MixtureDataset(
-            corpora,
-            beta=self.cfg.beta if train else None,
-            seed=self.cfg.seed,
-            normalize=self.cfg.normalize,
+            corpora, weights=weights, seed=self.cfg.seed, normalize=self.cfg.normalize
         )
-
-    def get_batch_iterator(
-        self,
-        dataset: MixtureDataset,
-        max_tokens: int | None = None,
-        seed: int = 1,
-        num_shards: int = 1,
-        shard_id: int = 0,
-        num_workers: int = 0,
-        epoch: int = 1,
-        data_buffer_size: int = 0,
-        **kwargs: Any,
-    ) -> EpochBatchIterator:
-        assert max_tokens is not None
-        return EpochBatchIterator(
-            dataset=dataset,
-            collate_fn=dataset.collater,
-            batch_sampler=lambda data, number: data.batches(number, max_tokens),
-            seed=seed,
-            num_shards=num_shards,
-            shard_id=shard_id,
-            num_workers=num_workers,
-            epoch=epoch,
-            buffer_size=data_buffer_size,
-            disable_shuffling=dataset.beta is None,
-        )
-
-    def name(self, index: int, training: bool) -> str:
-        """What to call an utterance of a batch in a message."""
-        splits = [split for split in self.datasets if (split == "train") == training]
-        return self.datasets[splits[0]].name(index)
-
-    # ---- training
-
-    def train_step(
-        self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **kwargs: Any
-    ) -> Any:
-        self.log_time_left(update_num)
-        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ;
-        # torch's generator it seeds before every update
-        np.random.seed(int(torch.randint(2**31, ())))
-        return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
-
-    def log_time_left(self, update_num: int) -> None:
-        """Log the minutes that the remaining updates will take at the pace so far."""
-        if self._started is None:
-            self._started = (time.monotonic(), update_num)
-        start, first = self._started
-        if update_num > first:
-            pace = (time.monotonic() - start) / (update_num - first)
-            minutes = pace * max(0, self.cfg.max_update - update_num) / 60
-            fairseq_metrics.log_scalar("minutes_left", minutes, weight=0, round=1)
 
     # ---- dev error rates by language
 
@@ -171,6 +98,7 @@ class FinetuningTask(FairseqTask):
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
         """Show what came out, by language, and warn when it is nothing but blanks."""
+        super().post_validate(model, stats, agg)
         self._sum_over_ranks()
         for lang, reference, hypothesis in self.pairs:
             logger.info("%s REF %s", lang, reference)

@@ -49,12 +49,13 @@ class LSAHTask(FinetuningTask):
         return [Dictionary.load(str(Path(self.cfg.data) / lang / "dict.ltr.txt")) for lang in self.langs]
 
     def get_batch_iterator(self, dataset: MixtureDataset, max_tokens: int | None = None, **kwargs: Any) -> Any:
-        if dataset.beta is None:
+        if dataset.weights is None:
             return super().get_batch_iterator(dataset, max_tokens=max_tokens, **kwargs)
         assert max_tokens is not None
         self.rounds = Rounds(dataset, self.cfg.update_seconds, max_tokens)
         ranks = {key: kwargs.get(key, default) for key, default in (("num_shards", 1), ("shard_id", 0))}
-        return RoundIterator(self.rounds, self.cfg.max_update, num_workers=kwargs.get("num_workers", 0), **ranks)
+        workers = kwargs.get("num_workers", 0)
+        return RoundIterator(self.rounds, self.cfg.max_update, num_workers=workers, timed=self.waiting.timed, **ranks)
 
     # ---- training
 
@@ -62,15 +63,16 @@ class LSAHTask(FinetuningTask):
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> tuple[float, float, dict[str, Any]]:
         """Forward and backward over the micro-batches of one round; sample size 1 over all ranks together."""
-        self.log_time_left(update_num)
         model.train()
-        loss = 0.0
+        loss, seconds = 0.0, 0.0
         log: dict[str, Any] = {}
         for batch in sample:
             part, _, counts = criterion(model, self._prepare(batch, model, update_num))
             optimizer.backward(part)
             loss += float(part.detach())
+            seconds += batch["seconds"]
             log = {key: log.get(key, 0) + value for key, value in counts.items()}
+        self.log_pace(update_num, seconds)
         size = 1.0 / distributed_utils.get_data_parallel_world_size()
         return loss, size, log | {"sample_size": size}
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mms_recipes import config, runner
 
-NUM_FILES = 27
+NUM_FILES = 29
 GROUPS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
 FILES = sorted(config.CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
@@ -99,8 +99,7 @@ def test_the_papers_numbers() -> None:
     dense = {name: composed(f"+experiment={name}") for name in ("ctc_fl102", "ctc_1107")}
     assert [cfg.optimization.max_update for cfg in dense.values()] == [300_000, 50_000]
     for cfg in dense.values():
-        hours = cfg.dataset.max_tokens * cfg.distributed_training.distributed_world_size / 16_000 / 3_600
-        assert hours * cfg.optimization.update_freq[0] == 0.8
+        assert cfg.task.hours_per_update == 0.8 == cfg.dataset.max_tokens * 16 / 16_000 / 3_600
         assert list(cfg.lr_scheduler.phase_ratio) == [0.1, 0.4, 0.5]
         assert list(cfg.optimizer.adam_betas) == [0.9, 0.98]
         assert cfg.common.bf16 and missing_keys(cfg.model) == ["w2v_path"]
@@ -110,6 +109,13 @@ def test_the_papers_numbers() -> None:
         assert (cfg.model.adapter_dim, cfg.model.adapter_init, cfg.model.head_init) == (16, "kaiming", "random")
         assert cfg.task.update_seconds * 16_000 == cfg.dataset.max_tokens == 2_880_000
         assert cfg.model.base_dtype == "bfloat16" and missing_keys(cfg.model) == ["base"]
+    for name, gpus, hours in (("pretrain_300m", 48, 2.3), ("pretrain_1b", 64, 3.5)):
+        cfg = composed(f"+experiment={name}")
+        assert cfg.task.hours_per_update == hours == round(cfg.dataset.max_tokens * gpus / 16_000 / 3_600, 1)
+        assert (cfg.task.beta_lang, cfg.task.beta_corpus, cfg.task.max_seconds) == (0.5, 0.5, 20.0)
+        assert (cfg.optimization.max_update, cfg.lr_scheduler.warmup_updates) == (1_000_000, 32_000)
+        assert cfg.model.num_negatives == 100 and cfg.model.mask_length == 10 and cfg.model.checkpoint_activations
+        assert cfg.common.bf16
     assert dense["ctc_1107"].task.langs == lsah["lsah_1107"].task.langs == ["asr_l1107"]
     assert dense["ctc_fl102"].task.langs == lsah["lsah_fl102"].task.langs == ["asr_fl102"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.data.iterators import EpochBatchIterator
 
-from mms_recipes import manifest
+from mms_recipes import manifest, sampling
 from mms_recipes.data import mixture
 from mms_recipes.data.mixture import Corpus, MixtureDataset
 from mms_recipes.data.rounds import RoundIterator, Rounds
@@ -31,7 +31,9 @@ def corpus(folder: Path, lang: str, count: int) -> Corpus:
 
 def dataset(folder: Path, beta: float | None = 1.0, seed: int = 1, langs: tuple[str, ...] = ()) -> MixtureDataset:
     corpora = [corpus(folder, lang, SIZES[lang]) for lang in langs or SIZES]
-    return MixtureDataset(corpora, beta=beta, seed=seed, normalize=True)
+    hours = [corpus.utterances.seconds() / 3600 for corpus in corpora]
+    weights = None if beta is None else sampling.sampling_weights(hours, beta)
+    return MixtureDataset(corpora, weights=weights, seed=seed, normalize=True)
 
 
 def listed(batches: list) -> list[list[int]]:
@@ -249,7 +251,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> MixtureDataset:
     folder = tones.write_corpus(tmp_path_factory.mktemp("tones"), ["eng", "rus"], train=3, dev=2)
     letters = {"eng": dictionary("|abcdef"), "rus": dictionary("|абвгде")}
     corpora = [mixture.read_corpus(folder, lang, "train", letters[lang]) for lang in letters]
-    return MixtureDataset(corpora, beta=1.0, seed=1, normalize=True)
+    return MixtureDataset(corpora, weights=[0.5, 0.5], seed=1, normalize=True)
 
 
 def test_collater_pads_audio_and_letters(spoken: MixtureDataset) -> None:
@@ -276,7 +278,7 @@ def test_collater_pads_audio_and_letters(spoken: MixtureDataset) -> None:
 def test_pretraining_batches_are_cropped_and_unpadded(spoken: MixtureDataset) -> None:
     unlabelled = [Corpus(corpus.lang, corpus.utterances) for corpus in spoken.corpora]
     for limit, expected in ((5_000, 5_000), (10**6, min(spoken.size(index) for index in (0, 1, 3)))):
-        data = MixtureDataset(unlabelled, beta=1.0, seed=1, normalize=True, max_samples=limit)
+        data = MixtureDataset(unlabelled, weights=[0.5, 0.5], seed=1, normalize=True, max_samples=limit)
         items = [data[index] for index in (0, 1, 3)]
         batch = data.collater(items)
         assert batch["net_input"]["source"].shape == (3, expected) and batch["net_input"]["padding_mask"] is None
@@ -284,7 +286,7 @@ def test_pretraining_batches_are_cropped_and_unpadded(spoken: MixtureDataset) ->
             windows = item["source"].unfold(0, expected, 1)
             assert (windows == batch["net_input"]["source"][row]).all(1).any()
         assert torch.equal(data.collater(items)["net_input"]["source"], batch["net_input"]["source"])
-    data = MixtureDataset(unlabelled, beta=1.0, seed=1, normalize=True, max_samples=5_000)
+    data = MixtureDataset(unlabelled, weights=[0.5, 0.5], seed=1, normalize=True, max_samples=5_000)
     first = data.collater([data[0]])["net_input"]["source"]
     data.set_epoch(2)
     assert not torch.equal(data.collater([data[0]])["net_input"]["source"], first)

@@ -12,11 +12,12 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files languages manifest metrics preparation report sampling text validation",
+    "domain": "alignment audio_files curves languages manifest metrics preparation report sampling segmentation text "
+    "validation watchdog",
     "decoding": "decoding models.adapters",
     "plug-ins": "adapter_files checkpoints criterions data fairseq_compat huggingface models optimizers plugins "
     "recognizer tasks",
-    "engine": "config evaluator preflight runner watchdog",
+    "engine": "config evaluator preflight runner",
     "commands": "evaluate identify train transcribe",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.

@@ -35,7 +35,8 @@ def test_amounts_must_be_positive(amounts: list[float]) -> None:
 
 def test_beta_1_draws_each_utterance_once() -> None:
     utterances, seconds = np.array([3, 1_000, 17]), np.array([30.0, 3_333.3, 1.7])
-    assert sampling.epoch_counts(utterances, seconds, 1.0).tolist() == [3, 1_000, 17]
+    natural = sampling.sampling_weights(seconds, 1.0)
+    assert sampling.epoch_counts(utterances, seconds, natural).tolist() == [3, 1_000, 17]
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.5])
@@ -43,16 +44,39 @@ def test_hours_of_an_epoch_follow_the_weights(beta: float) -> None:
     """Languages differ in how long their utterances are: hours are shared, not utterances."""
     utterances = np.array([2_000, 400_000, 50_000])
     seconds = utterances * np.array([2.0, 9.0, 20.0])
-    drawn = sampling.epoch_counts(utterances, seconds, beta)
+    weights = sampling.sampling_weights(seconds, beta)
+    drawn = sampling.epoch_counts(utterances, seconds, weights)
     hours = drawn * seconds / utterances
-    assert (hours / hours.sum()).tolist() == pytest.approx(sampling.sampling_weights(seconds, beta).tolist(), rel=1e-3)
+    assert (hours / hours.sum()).tolist() == pytest.approx(weights.tolist(), rel=1e-3)
     assert hours.sum() == pytest.approx(seconds.sum(), rel=1e-3)  # an epoch is as long as the data
 
 
 def test_a_tiny_language_is_drawn_at_least_once() -> None:
     utterances, seconds = np.array([1, 1_000_000]), np.array([500.0, 5e6])
-    assert sampling.epoch_counts(utterances, seconds, 0.0).min() >= 1
-    assert sampling.epoch_counts(np.array([1, 10**6]), np.array([0.1, 1e9]), 1.0).tolist() == [1, 10**6]
+    assert sampling.epoch_counts(utterances, seconds, np.array([0.5, 0.5])).min() >= 1
+    utterances, seconds = np.array([1, 10**6]), np.array([0.1, 1e9])
+    assert sampling.epoch_counts(utterances, seconds, sampling.sampling_weights(seconds, 1.0)).tolist() == [1, 10**6]
+
+
+def test_two_levels_languages_then_corpora() -> None:
+    """Worked by hand: betas 1/2 are roots of shares, first within each corpus, then over corpora."""
+    first, second = sampling.mixture_weights([[9.0, 1.0], [90.0]], beta_lang=0.5, beta_corpus=0.5)
+    roots = np.sqrt([10 / 100, 90 / 100])
+    corpora = roots / roots.sum()  # 1 : 3
+    assert corpora.tolist() == pytest.approx([0.25, 0.75])
+    assert first.tolist() == pytest.approx([0.25 * 3 / 4, 0.25 / 4]) and second.tolist() == pytest.approx([0.75])
+
+
+def test_two_levels_at_the_ends() -> None:
+    natural = np.concatenate(sampling.mixture_weights([[9.0, 1.0], [90.0]], 1.0, 1.0))
+    assert natural.tolist() == pytest.approx([0.09, 0.01, 0.9])
+    alike = np.concatenate(sampling.mixture_weights([[9.0, 1.0], [90.0]], 0.0, 0.0))
+    assert alike.tolist() == pytest.approx([0.25, 0.25, 0.5])
+
+
+def test_factors_multiply_the_share_of_a_corpus() -> None:
+    first, second = sampling.mixture_weights([[10.0], [10.0]], 0.5, 0.5, factors=[3.0, 1.0])
+    assert (first[0], second[0]) == (pytest.approx(0.75), pytest.approx(0.25))
 
 
 def test_permutation_follows_its_key() -> None:

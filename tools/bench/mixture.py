@@ -55,6 +55,7 @@ def measure(folder: Path, beta: float) -> None:
     # isort: split
     from fairseq.data.iterators import EpochBatchIterator
 
+    from mms_recipes import sampling
     from mms_recipes.data.mixture import MixtureDataset, read_corpus
 
     start = time.perf_counter()
@@ -63,7 +64,8 @@ def measure(folder: Path, beta: float) -> None:
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     start = time.perf_counter()
-    dataset = MixtureDataset(corpora, beta=beta, seed=1, normalize=True)
+    weights = sampling.sampling_weights([corpus.utterances.seconds() for corpus in corpora], beta)
+    dataset = MixtureDataset(corpora, weights=weights, seed=1, normalize=True)
     batches = dataset.batches(1, MAX_SAMPLES)
     planned = time.perf_counter() - start
     iterator = EpochBatchIterator(dataset, dataset.collater, lambda data, number: batches)

@@ -1,0 +1,157 @@
+"""What all tasks on speech share: batches over a mixture of languages, reproducible steps, what a log line tells."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from fairseq.data.iterators import EpochBatchIterator
+from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed import utils as distributed_utils
+from fairseq.logging import metrics as fairseq_metrics
+from fairseq.tasks import FairseqTask
+from omegaconf import II, MISSING
+
+from mms_recipes.data.mixture import MixtureDataset
+
+T = TypeVar("T")
+
+
+@dataclass
+class SpeechTaskConfig(FairseqDataclass):
+    data: str = field(default=MISSING, metadata={"help": "folder of the manifests (tools/prepare_*.py)"})
+    langs: list[str] = field(
+        default_factory=list, metadata={"help": "language ids and set names (asr_l1107); empty: every language in data"}
+    )
+    normalize: bool = field(default=True, metadata={"help": "zero mean, unit variance per utterance, as the base had"})
+    hours_per_update: float | None = field(
+        default=None,
+        metadata={"help": "audio of one update on all devices, hours; optimization.update_freq is derived from it"},
+    )
+    seed: int = II("common.seed")
+    max_update: int = II("optimization.max_update")
+
+
+class Waiting:
+    """How much of the time training stands still because the next batch is not there yet."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out what was until now (validation)."""
+        self.seconds, self.since = 0.0, time.monotonic()
+
+    def timed(self, batches: Iterator[T]) -> Iterator[T]:
+        """Yield the batches, and count how long each took to come."""
+        while True:
+            start = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.monotonic() - start
+            yield batch
+
+    def share(self) -> tuple[float, float]:
+        """Return (percent of the time spent waiting, that time in seconds) since this was last asked."""
+        elapsed = max(time.monotonic() - self.since, 1e-9)
+        percent = min(100.0, 100 * self.seconds / elapsed)
+        self.restart()
+        return percent, elapsed
+
+
+class TimedBatchIterator(EpochBatchIterator):
+    """fairseq's iterator over the batches of an epoch; `waiting` learns how long each batch took to come."""
+
+    waiting: Waiting | None = None
+
+    def _get_iterator_for_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        batches = super()._get_iterator_for_epoch(*args, **kwargs)
+        if batches is not None and self.waiting is not None:
+            batches._itr = self.waiting.timed(batches._itr)
+        return batches
+
+
+class SpeechTask(FairseqTask):
+    """A task over `MixtureDataset`s."""
+
+    def __init__(self, cfg: SpeechTaskConfig) -> None:
+        super().__init__(cfg)
+        self.waiting = Waiting()
+        self._started: tuple[float, int] | None = None
+
+    @classmethod
+    def setup_task(cls, cfg: SpeechTaskConfig, **kwargs: Any) -> Any:
+        """Build the task; nothing is read yet, since fairseq also builds it to load a model of it (from_checkpoint)."""
+        return cls(cfg)
+
+    source_dictionary: Any = None
+    target_dictionary: Any = None
+
+    # ---- data
+
+    def get_batch_iterator(
+        self,
+        dataset: MixtureDataset,
+        max_tokens: int | None = None,
+        seed: int = 1,
+        num_shards: int = 1,
+        shard_id: int = 0,
+        num_workers: int = 0,
+        epoch: int = 1,
+        data_buffer_size: int = 0,
+        **kwargs: Any,
+    ) -> Any:
+        assert max_tokens is not None
+        iterator = TimedBatchIterator(
+            dataset=dataset,
+            collate_fn=dataset.collater,
+            batch_sampler=lambda data, number: data.batches(number, max_tokens),
+            seed=seed,
+            num_shards=num_shards,
+            shard_id=shard_id,
+            num_workers=num_workers,
+            epoch=epoch,
+            buffer_size=data_buffer_size,
+            disable_shuffling=dataset.weights is None,
+        )
+        iterator.waiting = None if dataset.weights is None else self.waiting
+        return iterator
+
+    def name(self, index: int, training: bool) -> str:
+        """What to call an utterance of a batch in a message."""
+        splits = [split for split in self.datasets if (split == "train") == training]
+        return self.datasets[splits[0]].name(index)
+
+    # ---- training
+
+    def train_step(
+        self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **kwargs: Any
+    ) -> Any:
+        self.log_pace(update_num, sample["seconds"])
+        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ;
+        # torch's generator it seeds before every update
+        np.random.seed(int(torch.randint(2**31, ())))
+        return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
+
+    def log_pace(self, update_num: int, seconds: float) -> None:
+        """Log audio per second, the share of time spent waiting for data, and the minutes that are left."""
+        devices = distributed_utils.get_data_parallel_world_size()
+        fairseq_metrics.log_speed("audio_per_second", seconds * devices, round=0)
+        percent, elapsed = self.waiting.share()
+        fairseq_metrics.log_scalar("data_wait_percent", percent, weight=elapsed, round=1)
+        if self._started is None:
+            self._started = (time.monotonic(), update_num)
+        start, first = self._started
+        if update_num > first:
+            pace = (time.monotonic() - start) / (update_num - first)
+            minutes = pace * max(0, self.cfg.max_update - update_num) / 60
+            fairseq_metrics.log_scalar("minutes_left", minutes, weight=0, round=1)
+
+    def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
+        """Waiting is told of training alone."""
+        self.waiting.restart()

@@ -1,0 +1,66 @@
+"""Two ranks of one job (gloo, on CPU): what one process does, in two."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mms_recipes import adapter_files, checkpoints
+from tests.fairseq import tones
+from tests.fairseq.small import Pretrained
+
+pytestmark = pytest.mark.slow
+
+
+def train_on_two_ranks(experiment: str, data: Path, runs: Path, *overrides: str) -> Path:
+    """Train with one process per rank; return the run's folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {
+        "world_size": 2,
+        "no_spawn": "true",
+        "backend": "gloo",
+        "init_method": f"tcp://127.0.0.1:{port}",
+    }
+    command = [sys.executable, "-m", "mms_recipes.train", f"+experiment={experiment}", f"task.data={data}"]
+    command += [f"runs={runs}", *(f"distributed_training.distributed_{key}={value}" for key, value in world.items())]
+    processes = [
+        subprocess.Popen(
+            [*command, f"distributed_training.distributed_rank={rank}", *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(output[-2000:] for output in outputs)
+    return runs / experiment
+
+
+def test_lsah_on_two_ranks_is_lsah_on_one(tmp_path: Path, pretrained: Pretrained) -> None:
+    data = tones.write_corpus(tmp_path / "data", train=9, dev=3)
+    settings = (f"model.base={pretrained.path}", "optimization.max_update=4", "dataset.validate_interval_updates=2")
+    settings += ("dataset.max_tokens=60000", "model.mask_prob=0.3", "optimizer.adam_eps=1e-4")
+    one = adapter_files.read_adapters(tones.train("smoke_lsah", data, tmp_path / "one", *settings) / "adapters")
+    two = adapter_files.read_adapters(train_on_two_ranks("smoke_lsah", data, tmp_path / "two", *settings) / "adapters")
+    assert sorted(one) == sorted(two) == sorted(tones.LETTERS)
+    for lang, adapter in one.items():
+        assert (two[lang].dev_cer, two[lang].num_updates) == (adapter.dev_cer, adapter.num_updates)
+        for name, tensor in adapter.tensors.items():
+            torch.testing.assert_close(two[lang].tensors[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_pretraining_on_two_ranks_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Its logs are gathered and not summed, and its checkpoint is sent from rank to rank."""
+    data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
+    run = train_on_two_ranks("smoke_pretrain", data, tmp_path / "runs", "optimization.max_update=2")
+    first = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
+    run = train_on_two_ranks("smoke_pretrain", data, tmp_path / "runs", "optimization.max_update=4")
+    second = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
+    assert [state["optimizer_history"][-1]["num_updates"] for state in (first, second)] == [2, 4]
+    assert any(not torch.equal(second["model"][name], tensor) for name, tensor in first["model"].items())
