@@ -34,6 +34,7 @@ EXTRAS = {
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
     "bench": ["transformers>=5,<6"],
     "plots": ["matplotlib"],  # tools/plot_curves.py
+    "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
     "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy", "matplotlib"],
 }
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mms_recipes import sharding
 from mms_recipes.sampling import span_mask
 
 if importlib.util.find_spec("fairseq") is None:
@@ -44,6 +45,7 @@ def apply() -> None:
     seed_masks()
     mask_freely_in_finetuning()
     gather_logs_on_cpu()
+    sharding.shard_with_torch()
 
 
 def keep_logging_level() -> None:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
-from mms_recipes import __version__, checkpoints, config, manifest, preflight
+from mms_recipes import __version__, checkpoints, config, manifest, preflight, sharding
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ def work(cfg: DictConfig) -> None:
     from fairseq import checkpoint_utils
     from fairseq_cli.train import main
 
+    sharding.leave_wrapping_to_the_trainer()
     # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
     main(cfg)
@@ -111,7 +112,8 @@ def experiments() -> str:
 
 def _settle_on_cpu(cfg: DictConfig) -> None:
     cfg.common.cpu = True
-    if cfg.common.fp16 or cfg.common.bf16:
+    sharded = cfg.distributed_training.ddp_backend == "fully_sharded"  # torch's FSDP computes in bfloat16 here too
+    if cfg.common.fp16 or (cfg.common.bf16 and not sharded):
         logger.warning("no CUDA device: training in float32 instead of %s", "fp16" if cfg.common.fp16 else "bf16")
         cfg.common.fp16 = cfg.common.bf16 = False
     keep_freed_memory()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from mms_recipes.audio_files import probe
+from mms_recipes.audio_files import PACK_AGAIN, close_shards, is_in_shard, probe
 from mms_recipes.manifest import (
     Labels,
     Lines,
@@ -37,6 +37,8 @@ REMEDIES = {
     "no utterances": "leave the language out, or look in prepared.json why all were left out",
     "missing audio": AGAIN,
     "unreadable audio": AGAIN,
+    "not in its shard": f"the shard was cut or replaced since its index was written: restore it, or {PACK_AGAIN}",
+    "compressed in its shard": PACK_AGAIN,
     "wrong sample rate": "prepare the language again: preparation makes 16 kHz once",
     "not mono": "prepare the language again: preparation makes one channel once",
     "wrong length": f"the file was cut or replaced: {AGAIN}",
@@ -146,6 +148,7 @@ def validate(
     """
     from tqdm import tqdm
 
+    close_shards()  # some may have been packed again since
     report = Report()
     with ThreadPoolExecutor(threads) as pool:
         for lang in tqdm(langs or find_languages(folder), "checking manifests", unit="lang", disable=not progress):
@@ -233,7 +236,10 @@ class _LanguageCheck:
         }
         self._find_repeats("file", files, told)
         self._find_repeats("id", {split: labels.uids for split, labels in self.labels.items()}, told)
-        contents = {split: _contents(self.manifests[split], labels.words) for split, labels in self.labels.items()}
+        contents = {
+            split: _contents(self.manifests[split], labels, f"{self.lang}_{split}_")
+            for split, labels in self.labels.items()
+        }
         self._find_repeats("file name, length and words", contents, told, within_split=False)
 
     def _find_repeats(
@@ -282,7 +288,12 @@ def _spell(letter: str) -> str:
     return f"{letter!r} ({' '.join(f'U+{ord(char):04X}' for char in letter)})"
 
 
-def _contents(utterances: Manifest, words: Lines) -> Iterator[tuple[str, int, str]]:
-    """Yield what two copies of one utterance have in common, even in different folders and under different ids."""
-    for name, num_samples, line in zip(utterances.names(), utterances.num_samples, words, strict=True):
-        yield os.path.basename(name), int(num_samples), line
+def _contents(utterances: Manifest, labels: Labels, prefix: str) -> Iterator[tuple[str, int, str]]:
+    """Yield what two copies of one utterance have in common, even in different folders and under different ids.
+
+    In a shard the file has no name of its own, but the id ends in the one that it had.
+    """
+    rows = zip(utterances.names(), labels.uids, utterances.num_samples, labels.words, strict=True)
+    for name, uid, num_samples, words in rows:
+        stem = uid.removeprefix(prefix) if is_in_shard(name) else os.path.splitext(os.path.basename(name))[0]
+        yield stem, int(num_samples), words

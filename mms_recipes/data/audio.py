@@ -6,30 +6,42 @@ import soundfile
 import torch
 from torch.nn import functional as F
 
+from mms_recipes import audio_files
+
 SAMPLE_RATE = 16_000
 
 
 def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tensor:
     """Read one utterance of the manifest: float32 (num_samples,), zero mean and unit variance if `normalize`.
 
+    The path is that of a file or a place in a shard (`audio_files.find_member`).
     Raises ValueError when the file is not 16 kHz mono or its length is not the manifest's.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(audio_files.open_audio(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: not readable as audio ({error}); check with tools/validate_manifests.py") from error
+        fault = f"not readable as audio ({audio_files.reason(error)})"
+        remedy = _shard_remedy(path) or "check with tools/validate_manifests.py"
+        raise ValueError(f"{path}: {fault}; {remedy}") from error
     if rate != SAMPLE_RATE or samples.shape[1] != 1:
         raise ValueError(
             f"{path}: {rate} Hz with {samples.shape[1]} channel(s), expected {SAMPLE_RATE} Hz mono; "
             "prepare the corpus again with tools/prepare_fleurs.py or tools/prepare_folder.py"
         )
     if len(samples) != num_samples:
-        raise ValueError(
-            f"{path}: {len(samples)} samples, but its manifest says {num_samples}; the file was cut or replaced: "
-            "prepare the corpus again"
-        )
+        remedy = _shard_remedy(path) or "the file was cut or replaced: prepare the corpus again"
+        raise ValueError(f"{path}: {len(samples)} samples, but its manifest says {num_samples}; {remedy}")
     source = torch.from_numpy(samples[:, 0])
     return F.layer_norm(source, source.shape) if normalize else source
+
+
+def _shard_remedy(path: Path) -> str | None:
+    """Say what to do about an utterance in a shard that cannot be used: it may not lie where its manifest says."""
+    member = audio_files.find_member(path)
+    if member is None:
+        return None
+    fault = audio_files.member_fault(member)
+    return f"{fault[1]}; {audio_files.PACK_AGAIN}" if fault else f"restore the shard, or {audio_files.PACK_AGAIN}"
 
 
 def pad(sources: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -64,16 +64,28 @@ class Waiting:
         return percent, elapsed
 
 
-class TimedBatchIterator(EpochBatchIterator):
+class SpeechBatchIterator(EpochBatchIterator):
     """fairseq's iterator over the batches of an epoch; `waiting` learns how long each batch took to come."""
 
     waiting: Waiting | None = None
 
     def _get_iterator_for_epoch(self, *args: Any, **kwargs: Any) -> Any:
         batches = super()._get_iterator_for_epoch(*args, **kwargs)
-        if batches is not None and self.waiting is not None:
-            batches._itr = self.waiting.timed(batches._itr)
+        if batches is not None:
+            timed = batches._itr if self.waiting is None else self.waiting.timed(batches._itr)
+            batches._itr = _to_the_end(timed, batches.total - batches.n)
         return batches
+
+
+def _to_the_end(batches: Iterator[T], count: int) -> Iterator[T]:
+    """Yield `count` batches, and with the last one let the data workers end.
+
+    fairseq stops by count and leaves the loader waiting; when it is collected, each worker takes five seconds to end.
+    """
+    for number, batch in enumerate(batches, start=1):
+        if number == count:
+            next(batches, None)
+        yield batch
 
 
 class SpeechTask(FairseqTask):
@@ -107,7 +119,7 @@ class SpeechTask(FairseqTask):
         **kwargs: Any,
     ) -> Any:
         assert max_tokens is not None
-        iterator = TimedBatchIterator(
+        iterator = SpeechBatchIterator(
             dataset=dataset,
             collate_fn=dataset.collater,
             batch_sampler=lambda data, number: data.batches(number, max_tokens),
@@ -118,6 +130,7 @@ class SpeechTask(FairseqTask):
             epoch=epoch,
             buffer_size=data_buffer_size,
             disable_shuffling=dataset.weights is None,
+            persistent_workers=False,  # an epoch has its own loader
         )
         iterator.waiting = None if dataset.weights is None else self.waiting
         return iterator

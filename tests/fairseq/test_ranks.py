@@ -55,12 +55,33 @@ def test_lsah_on_two_ranks_is_lsah_on_one(tmp_path: Path, pretrained: Pretrained
             torch.testing.assert_close(two[lang].tensors[name], tensor, atol=1e-5, rtol=1e-4)
 
 
-def test_pretraining_on_two_ranks_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Its logs are gathered and not summed, and its checkpoint is sent from rank to rank."""
+def test_sharded_pretraining_is_pretraining(tmp_path: Path) -> None:
+    """torch's FSDP on two ranks against all-reduced gradients on two ranks; and it goes on where it stopped.
+
+    Without it logs are gathered and not summed, and checkpoints are sent from rank to rank.
+    """
     data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
-    run = train_on_two_ranks("smoke_pretrain", data, tmp_path / "runs", "optimization.max_update=2")
-    first = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
-    run = train_on_two_ranks("smoke_pretrain", data, tmp_path / "runs", "optimization.max_update=4")
-    second = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
-    assert [state["optimizer_history"][-1]["num_updates"] for state in (first, second)] == [2, 4]
-    assert any(not torch.equal(second["model"][name], tensor) for name, tensor in first["model"].items())
+    settings = ("optimizer.adam_eps=1e-4", "optimization.clip_norm=0.5", "model.checkpoint_activations=true")
+    last = {}
+    for backend in ("legacy_ddp", "fully_sharded"):
+        for updates in (2, 4):
+            overrides = (f"distributed_training.ddp_backend={backend}", f"optimization.max_update={updates}", *settings)
+            run = train_on_two_ranks("smoke_pretrain", data, tmp_path / backend, *overrides)
+        last[backend] = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
+    whole, sharded = last["legacy_ddp"], last["fully_sharded"]
+    assert [state["optimizer_history"][-1]["num_updates"] for state in last.values()] == [4, 4]
+    assert whole["model"].keys() == sharded["model"].keys()
+    for name, tensor in whole["model"].items():
+        torch.testing.assert_close(sharded["model"][name], tensor, atol=1e-5, rtol=1e-4)
+    for number, values in whole["last_optimizer_state"]["state"].items():
+        found = sharded["last_optimizer_state"]["state"][number]
+        torch.testing.assert_close(found["exp_avg"], values["exp_avg"], atol=1e-5, rtol=1e-3)
+
+
+def test_sharded_pretraining_in_bfloat16(tmp_path: Path) -> None:
+    """What is trained and kept stays float32; computing in bfloat16 changes the loss by little."""
+    data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
+    settings = ("distributed_training.ddp_backend=fully_sharded", "optimization.max_update=2", "common.bf16=true")
+    run = train_on_two_ranks("smoke_pretrain", data, tmp_path / "runs", *settings)
+    state = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
+    assert {tensor.dtype for tensor in state["model"].values()} == {torch.float32}

@@ -16,7 +16,7 @@ LAYERS = {
     "validation watchdog",
     "decoding": "decoding models.adapters",
     "plug-ins": "adapter_files checkpoints criterions data fairseq_compat huggingface models optimizers plugins "
-    "recognizer tasks",
+    "recognizer sharding tasks",
     "engine": "config evaluator preflight runner",
     "commands": "evaluate identify train transcribe",
 }

@@ -2,6 +2,8 @@
 
 import functools
 import re
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +69,26 @@ def cut(name: str, keep: int) -> Spoil:
     return spoil
 
 
+def shard(form: str, shift: int = 0, compression: int = zipfile.ZIP_STORED) -> Spoil:
+    """Return a function that puts train1 of eng into a shard; its row points `shift` bytes off."""
+
+    def spoil(folder: Path) -> None:
+        audio, path = folder / "eng" / "audio" / "train" / "train1.wav", folder / "eng" / f"shard.{form}"
+        size = audio.stat().st_size
+        if form == "tar":
+            with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                tar.add(audio, "train1.wav")
+            offset = tarfile.BLOCKSIZE
+        else:
+            with zipfile.ZipFile(path, "w", compression) as archive:
+                archive.write(audio, "train1.wav")
+                size, offset = archive.infolist()[0].compress_size, 30 + len("train1.wav")
+        edit("train.tsv", 3, f"shard.{form}:{offset + shift}:{size}\t{SECOND + 1}")(folder)
+        edit("train.uid", 2, "eng_train_train1")(folder)
+
+    return spoil
+
+
 def test_sound_manifests_pass(tmp_path: Path) -> None:
     report = validation.validate(build(build(tmp_path), "fra"))
     assert report.problems() == report.notes() == []
@@ -115,6 +137,22 @@ CASES = [
         respeak("test/test0.wav", SECOND, channels=2),
         "not mono",
         r"eng/test.tsv:2: .*: 2 channels, expected 1; prepare the",
+    ),
+    (
+        edit("train.tsv", 3, f"shard.tar:512:32046\t{SECOND + 1}"),
+        "missing audio",
+        r"eng/train.tsv:3: .*shard.tar:512:32046: no shard .*shard.tar; restore the file",
+    ),
+    (
+        shard("tar", shift=-512),
+        "not in its shard",
+        r"eng/train.tsv:3: .*shard.tar:0:32046: expected the header of a file of 32046 bytes before it, found none .*; "
+        r"the shard was cut or replaced since its index was written: restore it, or pack again with tools/pack_shards",
+    ),
+    (
+        shard("zip", compression=zipfile.ZIP_DEFLATED),
+        "compressed in its shard",
+        r"eng/train.tsv:3: .*shard.zip:40:[0-9]+: method 8, expected 0, .*; pack again with tools/pack_shards.py",
     ),
     (
         edit("train.tsv", 4, "audio/train/train2.wav\t0"),
@@ -235,6 +273,26 @@ def test_languages_that_are_asked_must_be_there(tmp_path: Path) -> None:
         FileNotFoundError, match=r"nowhere: no manifests, expected .*/<lang>/train.tsv; prepare the corpus"
     ):
         validation.validate(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_audio_in_shards_passes(tmp_path: Path, form: str) -> None:
+    shard(form)(build(tmp_path))
+    (tmp_path / "eng" / "audio" / "train" / "train1.wav").unlink()
+    assert validation.validate(tmp_path).problems() == []
+
+
+def test_a_copy_in_a_shard_is_found_across_splits(tmp_path: Path) -> None:
+    """Places in shards are all different, so the file's name is taken from the id."""
+    shard("tar")(build(tmp_path))
+    folder = tmp_path / "eng"
+    (folder / "other.tar").write_bytes((folder / "shard.tar").read_bytes())
+    edit("dev.tsv", 2, f"other.tar:512:32046\t{SECOND + 1}")(tmp_path)
+    edit("dev.uid", 1, "eng_dev_train1")(tmp_path)
+    assert validation.validate(tmp_path).problems() == [
+        f"{folder}/dev.tsv:2: same file name, length and words as {folder}/train.tsv:3; "
+        "take it out of one of them, or the scores mean nothing"
+    ]
 
 
 def test_how_much_audio_is_opened(tmp_path: Path) -> None:
