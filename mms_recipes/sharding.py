@@ -2,8 +2,8 @@
 
 fairseq asks fairscale for this. Its last release imports on torch 2.13 but needs CUDA even to start, and fairseq
 refuses bfloat16 with it; `torch.distributed.fsdp.fully_shard` runs on CPU ranks too (tests/fairseq/test_ranks.py).
-Each block of the transformer is a unit, the rest of the model another. A checkpoint holds the whole tensors, so it loads
-with any backend and on any number of devices.
+Each block of the transformer is a unit, the rest of the model another. A checkpoint holds the whole tensors, so it
+loads with any backend and on any number of devices.
 """
 
 import contextlib
