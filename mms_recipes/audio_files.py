@@ -243,6 +243,12 @@ def _zip_fault(before: bytes, size: int) -> tuple[str, str] | None:
     return None
 
 
+def is_cut_off(file: Any, num_read: int) -> bool:
+    """Say whether an open SoundFile, of which num_read samples could be read, promises more in its header."""
+    cut = _WAV_CUT.search(file.extra_info)
+    return num_read < file.frames or bool(cut and int(cut[1]) < _UNKNOWN_SIZE)
+
+
 def place(source: Path | bytes, target: Path, in_place: bool) -> tuple[Path, int]:
     """Make 16 kHz mono audio of a file, or of the bytes of one, and return where it lies and its number of samples.
 
@@ -257,14 +263,14 @@ def place(source: Path | bytes, target: Path, in_place: bool) -> tuple[Path, int
     shown = source if isinstance(source, Path) else target.name
     try:
         with soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source)) as file:
-            rate, kind, promised = file.samplerate, file.format, file.frames
-            cut = _WAV_CUT.search(file.extra_info)
+            rate, kind = file.samplerate, file.format
             samples = file.read(dtype="float32", always_2d=True)
+            cut_off = is_cut_off(file, len(samples))
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{shown}: not readable as audio ({error})") from None
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise AudioError(f"{shown}: {'no samples' if len(samples) == 0 else 'samples that are not finite numbers'}")
-    if len(samples) < promised or (cut and int(cut[1]) < _UNKNOWN_SIZE):
+    if cut_off:
         raise AudioError(f"{shown}: cut off, {len(samples)} samples are left of it")
     if rate == SAMPLE_RATE and samples.shape[1] == 1 and kind in READY_FORMATS:
         if in_place and isinstance(source, Path):

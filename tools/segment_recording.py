@@ -113,7 +113,6 @@ def read_blocks(path: Path) -> Iterator[Audio]:
     seen = 0
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:  # bytes: old names need not be UTF-8
-            cut = audio_files._WAV_CUT.search(file.extra_info)
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
             while len(samples := file.read(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
                 seen += len(samples)
@@ -125,7 +124,7 @@ def read_blocks(path: Path) -> Iterator[Audio]:
                 yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             if not seen:
                 raise AudioError(f"{path}: no samples")
-            if seen < file.frames or (cut and int(cut[1]) < audio_files._UNKNOWN_SIZE):
+            if audio_files.is_cut_off(file, seen):
                 raise AudioError(f"{path}: cut off, {seen} samples are left of it; get the file again")
     except (soundfile.SoundFileError, OSError) as error:
         reason = getattr(error, "error_string", error)

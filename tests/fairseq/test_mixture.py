@@ -1,5 +1,6 @@
 """The mixture's epochs and LSAH's rounds: complete, reproducible, resumable, and the same on any number of ranks."""
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,15 @@ def test_index_of_an_utterance_and_its_name(tmp_path: Path) -> None:
 # ---- fairseq's iterator over them
 
 
-def iterator(data: MixtureDataset, num_shards: int = 1, shard: int = 0, epoch: int = 1) -> EpochBatchIterator:
+def iterator(
+    data: MixtureDataset, num_shards: int = 1, shard: int = 0, epoch: int = 1, num_workers: int = 0
+) -> EpochBatchIterator:
     """As training makes it; a batch is the list of its indices."""
     task = FinetuningTask(FinetuningConfig())
     data.collater = list  # type: ignore[method-assign, assignment]
     data.__class__ = type("Indices", (MixtureDataset,), {"__getitem__": lambda self, index: int(index)})
     settings = {"max_tokens": MAX_SAMPLES, "num_shards": num_shards, "shard_id": shard, "epoch": epoch}
+    settings["num_workers"] = num_workers
     return task.get_batch_iterator(data, **settings)  # type: ignore[arg-type]
 
 
@@ -141,6 +145,16 @@ def test_ranks_share_the_batches(tmp_path: Path) -> None:
     together = [batch for share in shares for batch in share if batch]
     assert sorted(together) == sorted(whole) and len(whole) % 4
     assert sorted(index for batch in whole for index in batch) == list(range(51))
+
+
+@pytest.mark.parametrize("split_weights", [1.0, None])
+def test_data_workers_end_with_the_epoch(tmp_path: Path, split_weights: float | None) -> None:
+    """fairseq stops by count; workers that were not told would hold up the run for seconds when they are collected."""
+    made = iterator(dataset(tmp_path, split_weights), num_workers=2)
+    batches = made.next_epoch_itr()
+    taken = [next(batches) for _ in range(len(made))]
+    assert sorted(index for batch in taken for index in batch) == list(range(51))
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("done", [1, 5])
