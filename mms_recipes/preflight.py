@@ -40,6 +40,11 @@ def check_device(cfg: DictConfig) -> None:
         raise ValueError(
             "common.cpu=false, but torch sees no CUDA device; install a CUDA build of torch, or common.cpu=true"
         )
+    if cfg.common.fp16 and cfg.distributed_training.ddp_backend == "fully_sharded":
+        raise ValueError(
+            "distributed_training.ddp_backend=fully_sharded computes in bfloat16 or float32, not in fp16: set "
+            "common.bf16=true on devices that have it, else distributed_training.ddp_backend=legacy_ddp"
+        )
     # torchrun and Slurm start processes on several machines: fairseq then takes the world from them
     launched = cfg.distributed_training.distributed_init_method is not None or bool(LAUNCHERS & os.environ.keys())
     if not launched and world > max(1, devices):

@@ -145,6 +145,12 @@ def test_going_on_from_a_checkpoint_of_another_model(corpora: Path, pretrained: 
         preflight.check_start(cfg)
 
 
+def test_shares_of_weights_are_not_for_fp16(corpora: Path) -> None:
+    cfg = composed(corpora, "common.fp16=true", "common.cpu=true", "distributed_training.ddp_backend=fully_sharded")
+    with pytest.raises(ValueError, match=r"fully_sharded computes in bfloat16 or float32, not in fp16"):
+        preflight.check_device(cfg)
+
+
 # ---- the batch of an update
 
 
