@@ -2,7 +2,7 @@
 
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
-EXTRAS ?= demo,test,vad
+EXTRAS ?= demo,test,vad,decoding
 # The first interpreter that is 3.11 or 3.12 and runs (a pyenv shim may be there and not run).
 PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && \
@@ -28,11 +28,12 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 100000000000
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: help install demo test lint types quick-tests slow-tests clean
+.PHONY: help install kenlm demo test lint types quick-tests slow-tests clean
 
 help:
 	@echo "make demo     install, speak a small corpus, train on it, evaluate, print the table"
 	@echo "make test     install, then lint, types and all tests"
+	@echo "make kenlm    compile KenLM's programs, for language models, into .kenlm"
 	@echo "make install  only the installation, into $(VENV)"
 	@echo "make lint, make types, make quick-tests, make slow-tests  the parts of make test"
 	@echo "make clean    remove $(VENV) and what the tools keep; your runs and corpora stay"
@@ -98,13 +99,18 @@ types: install
 	@echo "==> types (mypy)"
 	@"$(PY)" -m mypy
 
-quick-tests: lint types
+# lmplz and build_binary, which tools/build_lm.py runs; compiled once, without root.
+kenlm: install
+	@"$(PY)" tools/build_kenlm.py .kenlm
+
+quick-tests: lint types kenlm
 	@echo "==> quick tests"
 	@"$(PY)" -m pytest -m 'not slow'
 
 slow-tests: quick-tests
 	@echo "==> slow tests"
+	@"$(PY)" tools/fetch_chromium.py || echo "==> no Chromium: the report is not tested in a browser"
 	@"$(PY)" -m pytest -m slow --durations=10
 
 clean:
-	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" .kenlm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,9 +33,9 @@ EXTRAS = {
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
     "bench": ["transformers>=5,<6"],
-    "plots": ["matplotlib"],  # tools/plot_curves.py
+    "plots": ["matplotlib"],  # tools/plot_curves.py, python -m mms_recipes.report --png
     "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
-    "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy", "matplotlib"],
+    "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy", "matplotlib", "playwright", "brotli"],
 }
 
 setup(
@@ -52,7 +52,11 @@ setup(
     # `python -m mms_recipes.train` finds them from any folder
     packages=[*find_packages(include=["mms_recipes", "mms_recipes.*"]), "mms_recipes.configs", "mms_recipes.manifests"],
     package_dir={"mms_recipes.configs": "configs", "mms_recipes.manifests": "manifests"},
-    package_data={"mms_recipes.configs": ["**/*.yaml"], "mms_recipes.manifests": ["languages.tsv"]},
+    package_data={
+        "mms_recipes.report": ["page.css", "page.js"],
+        "mms_recipes.configs": ["**/*.yaml"],
+        "mms_recipes.manifests": ["languages.tsv"],
+    },
     include_package_data=False,
     zip_safe=False,
 )

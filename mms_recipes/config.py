@@ -1,6 +1,8 @@
 """Typed root configs. A group file under configs/ extends a dataclass that a plug-in registered with fairseq."""
 
 import difflib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,40 @@ class TrainConfig(FairseqConfig):
 
 
 @dataclass
+class DecodingConfig:
+    """Greedy search, and what all searches have."""
+
+    search: str = field(
+        default="greedy", metadata={"help": "greedy, lm (words where there is a lexicon), word_lm or letter_lm"}
+    )
+
+
+@dataclass
+class BeamConfig(DecodingConfig):
+    """Beam search with an n-gram model. Weights that are null come from <lm>/<lang>/decoding.json, else the default."""
+
+    lm: str = field(
+        default=MISSING,
+        metadata={"help": "folder of <lang>/lm.bin and, for words, <lang>/lexicon.txt, as tools/build_lm.py makes it"},
+    )
+    beam_size: int = field(default=500, metadata={"help": "hypotheses kept per frame, 1 or more"})
+    beam_size_token: int = field(default=50, metadata={"help": "units tried per frame, the best ones, 1 or more"})
+    beam_threshold: float = field(default=50.0, metadata={"help": "how much worse than the best a hypothesis may be"})
+    lm_weight: float | None = field(default=None, metadata={"help": "times the model's log10 score; default 2"})
+    word_score: float | None = field(default=None, metadata={"help": "added for each word (word_lm); default -1"})
+    unk_score: float = field(
+        default=-math.inf, metadata={"help": "added for a word outside the lexicon (word_lm); -inf: never"}
+    )
+    sil_score: float | None = field(default=None, metadata={"help": "added for each frame of |; default 0"})
+    log_add: bool = field(default=False, metadata={"help": "add up hypotheses that meet, else keep the better one"})
+    nbest: int = field(default=1, metadata={"help": "hypotheses to write; above 1 into nbest.tsv, with their scores"})
+    workers: int = field(default=0, metadata={"help": "processes; 0: one for each core"})
+    drop_oov: bool = field(
+        default=False, metadata={"help": "leave out lexicon lines with units that the model does not have (word_lm)"}
+    )
+
+
+@dataclass
 class EvaluateConfig:
     """What `python -m mms_recipes.evaluate` takes."""
 
@@ -44,6 +80,7 @@ class EvaluateConfig:
     batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
     device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})
     count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
 
 def register() -> None:
@@ -51,6 +88,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(group="decoding", name="greedy_search", node=DecodingConfig)
+    store.store(group="decoding", name="beam_search", node=BeamConfig)
 
 
 def require(cfg: DictConfig, keys: list[str], command: str) -> None:
@@ -70,6 +109,13 @@ def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
             raise ValueError(unknown_key(prefix + key, schema))
         if isinstance(node := cfg._get_node(key), DictConfig) and not (node._is_none() or node._is_missing()):
             refuse_unknown_keys(node, f"{prefix}{key}.")
+
+
+def refuse_early_preset(overrides: Sequence[str]) -> None:
+    """Raise ValueError for a preset before the experiment, which would undo it: Hydra lets the later one win."""
+    names = [override.lstrip("+").partition("=")[0] for override in overrides]
+    if "preset" in names and "experiment" in names[names.index("preset") :]:
+        raise ValueError("+preset=... stands before +experiment=..., which would undo it; give the experiment first")
 
 
 def unknown_key(full_key: str, schema: type | None) -> str:

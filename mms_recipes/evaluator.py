@@ -1,9 +1,14 @@
-"""From a checkpoint and manifests to scores: base loaded once, all languages in one process, batches mixed."""
+"""From a checkpoint and manifests to scores: base loaded once, all languages in one process.
+
+Greedy search mixes languages in its batches. Beam search goes language by language: the emissions of its utterances,
+then their searches in parallel processes, which share them and the language's model.
+"""
 
 import json
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, config, languages, manifest, metrics, report, runner, validation
-from mms_recipes.data import audio
+from mms_recipes import __version__, config, devices, emissions, languages, manifest, metrics, report, validation
+from mms_recipes.decoding import beam, language_model, pool
+from mms_recipes.decoding.beam import BeamOptions, Hypothesis
+from mms_recipes.emissions import Split
+from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, load_recognizer
 
 logger = logging.getLogger(__name__)
 
 MANDATORY = ["checkpoint", "data", "out"]
+GREEDY, WORD_LM, LETTER_LM, EITHER_LM = "greedy", "word_lm", "letter_lm", "lm"
+NBEST = "nbest.tsv"
 
 
 def evaluate(cfg: DictConfig) -> Path:
@@ -27,32 +37,53 @@ def evaluate(cfg: DictConfig) -> Path:
 
     Raises ValueError or FileNotFoundError before any audio is read when something does not fit.
     """
-    config.require(cfg, MANDATORY, "evaluate")
+    config.require(cfg, MANDATORY if cfg.decoding.search == GREEDY else [*MANDATORY, "decoding.lm"], "evaluate")
     config.refuse_unknown_keys(cfg)
     folder, out = Path(cfg.data), Path(cfg.out)
     langs = languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(folder, [cfg.split])
+    options = beam_options(cfg.decoding, langs)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device)
     if device.type == "cpu":
-        runner.keep_freed_memory()
+        devices.keep_freed_memory()
     recognizer = load_recognizer(cfg.checkpoint, device, langs, cfg.base)
     splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
     start = time.monotonic()
-    scores = list(score(recognizer, splits, int(cfg.batch_seconds * audio.SAMPLE_RATE), cfg.count_space))
+    nbest: list[str] = []
+    if options:
+        found = list(score_beam(recognizer, splits, cfg, options))
+        scores, nbest = [one for one, _ in found], [line for _, lines in found for line in lines]
+    else:
+        scores = list(score(recognizer, splits, int(cfg.batch_seconds * SAMPLE_RATE), cfg.count_space))
     seconds = sum(s.seconds for s in scores)
     logger.info("%.0f s of audio in %.1f s", seconds, time.monotonic() - start)
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings |= {"base_hash": recognizer.base_hash, "mms_recipes": __version__, "decoding": "greedy"}
-    settings["normalization"] = _normalization(folder)
+    settings = _settings(cfg, recognizer.base_hash, options)
+    (out / NBEST).unlink(missing_ok=True)  # of an earlier evaluation
     report.write_report(out, scores, {lang: len(split.utterances) for lang, split in splits.items()}, settings)
+    if options and cfg.decoding.nbest > 1:
+        header = ["uid", "lang", "rank", "score", "emission_score", "lm_score", "hypothesis"]
+        manifest.write_text(out / NBEST, "".join(f"{line}\n" for line in ["\t".join(header), *nbest]))
     return out
 
 
-class Split:
-    """One language's utterances and their references."""
+def beam_options(decoding: DictConfig, langs: list[str]) -> dict[str, BeamOptions]:
+    """The options of each language's beam search: what was given, else what was tuned, else the default; greedy: none.
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self.utterances = manifest.read_manifest(folder / f"{split}.tsv")
-        self.labels = manifest.read_labels(folder, split, len(self.utterances))
+    Raises ValueError when a setting cannot be.
+    """
+    if decoding.search == GREEDY:
+        return {}
+    if decoding.search not in (WORD_LM, LETTER_LM, EITHER_LM) or "lm" not in decoding:
+        raise ValueError(
+            f"decoding.search is {decoding.search!r}; choose decoding={GREEDY}, decoding={EITHER_LM}, "
+            f"decoding={WORD_LM} or decoding={LETTER_LM}, which set it"
+        )
+    names = {name: decoding[name] for name in BeamOptions.__dataclass_fields__}
+    given = {name: value for name, value in names.items() if value is not None}
+    found = {}
+    for lang in langs:
+        tuned = language_model.read_tuned(Path(decoding.lm) / lang)
+        found[lang] = BeamOptions(**(tuned | given))
+    return found
 
 
 def score(
@@ -62,42 +93,115 @@ def score(
     places = [(lang, row) for lang, split in splits.items() for row in range(len(split.utterances))]
     sizes = np.concatenate([split.utterances.num_samples for split in splits.values()])
     order = np.argsort(-sizes.astype(np.int64), kind="stable")
-    total = float(sizes.sum()) / audio.SAMPLE_RATE
+    total = float(sizes.sum()) / SAMPLE_RATE
     with tqdm(total=round(total), desc="evaluate", unit="s of audio", mininterval=1) as progress:
-        for batch in _batches(order, sizes, max_samples):
+        for batch in emissions.batches(order, sizes, max_samples):
             chosen = [places[index] for index in batch]
             yield from _score_batch(recognizer, splits, chosen, count_space)
-            progress.update(round(float(sizes[batch].sum()) / audio.SAMPLE_RATE))
-
-
-def _batches(order: np.ndarray, sizes: np.ndarray, max_samples: int) -> Iterator[np.ndarray]:
-    start = 0
-    while start < len(order):
-        count = max(1, max_samples // max(1, int(sizes[order[start]])))  # the first is the longest
-        yield order[start : start + count]
-        start += count
+            progress.update(round(float(sizes[batch].sum()) / SAMPLE_RATE))
 
 
 def _score_batch(
     recognizer: Recognizer, splits: dict[str, Split], chosen: list[tuple[str, int]], count_space: bool
 ) -> Iterator[report.UtteranceScore]:
-    tables = [splits[lang].utterances for lang, _ in chosen]
-    pairs = list(zip(tables, (row for _, row in chosen), strict=True))
-    sources = [audio.read_utterance(t.path(row), int(t.num_samples[row]), recognizer.normalize) for t, row in pairs]
-    padded, padding = audio.pad(sources)
-    hypotheses = recognizer.transcribe(padded, (~padding).sum(1), [lang for lang, _ in chosen])
-    for (lang, row), source, hypothesis in zip(chosen, sources, hypotheses, strict=True):
-        labels = splits[lang].labels
-        reference = labels.words[row]
-        yield report.UtteranceScore(
-            uid=labels.uids[row],
-            lang=lang,
-            reference=reference,
-            hypothesis=hypothesis,
-            words=metrics.word_errors(reference, hypothesis),
-            characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
-            seconds=len(source) / audio.SAMPLE_RATE,
-        )
+    padded, lengths = emissions.read_batch(recognizer, splits, chosen)
+    hypotheses = recognizer.transcribe(padded, lengths, [lang for lang, _ in chosen])
+    for (lang, row), hypothesis in zip(chosen, hypotheses, strict=True):
+        yield _utterance_score(lang, splits[lang], row, hypothesis, count_space)
+
+
+def _utterance_score(lang: str, split: Split, row: int, hypothesis: str, count_space: bool) -> report.UtteranceScore:
+    reference = split.labels.words[row]
+    return report.UtteranceScore(
+        uid=split.labels.uids[row],
+        lang=lang,
+        reference=reference,
+        hypothesis=hypothesis,
+        words=metrics.word_errors(reference, hypothesis),
+        characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
+        seconds=int(split.utterances.num_samples[row]) / SAMPLE_RATE,
+    )
+
+
+# ---- beam search
+
+
+def score_beam(
+    recognizer: Recognizer, splits: dict[str, Split], cfg: DictConfig, options: dict[str, BeamOptions]
+) -> Iterator[tuple[report.UtteranceScore, list[str]]]:
+    """Yield the score of every utterance by beam search and its lines of nbest.tsv; settings as in EvaluateConfig.
+
+    A language's utterances come longest first, as in `score`: the intervals of both resample the same utterances.
+    Raises FileNotFoundError or ValueError before any audio is read when a language's model does not fit, and
+    ChildProcessError when a worker was killed.
+    """
+    folder = Path(cfg.decoding.lm)
+    drop_oov, workers = cfg.decoding.drop_oov, pool.num_workers(cfg.decoding.workers)
+    words = {lang: _searches_words(cfg.decoding.search, folder / lang) for lang in splits}
+    for lang in splits:
+        beam.check_files(folder / lang, recognizer.dictionary(lang).symbols, words[lang], drop_oov)
+    total = sum(len(split.utterances) for split in splits.values())
+    with tqdm(total=total, desc="evaluate", unit=" utterances", mininterval=1) as progress:
+        for lang, split in splits.items():
+            progress.set_postfix_str(lang)
+            space = beam.load_space(folder / lang, recognizer.dictionary(lang).symbols, words[lang], drop_oov)
+            decoder = space.decoder(options[lang])
+            done: dict[int, tuple[report.UtteranceScore, list[str]]] = {}
+            for row, found in _search(recognizer, lang, split, int(cfg.batch_seconds * SAMPLE_RATE), decoder, workers):
+                texts = [_text(recognizer, lang, hypothesis) for hypothesis in found]
+                scored = _utterance_score(lang, split, row, texts[0], cfg.count_space)
+                done[row] = scored, _nbest_lines(scored.uid, lang, found, texts)
+                progress.update()
+            yield from (done[row] for row in sorted(done, key=lambda row: (-split.utterances.num_samples[row], row)))
+
+
+def _searches_words(search: str, folder: Path) -> bool:
+    return search == WORD_LM or (search == EITHER_LM and (folder / language_model.LEXICON).is_file())
+
+
+def _search(
+    recognizer: Recognizer, lang: str, split: Split, max_samples: int, decoder: beam.BeamDecoder, workers: int
+) -> Iterator[tuple[int, list[Hypothesis]]]:
+    """Yield each row of a split with its hypotheses; a block's emissions come first, then its searches in parallel."""
+    rows: list[int] = []
+    emissions_TV: list[np.ndarray] = []
+
+    def search(item: int) -> list[Hypothesis]:
+        return decoder.decode(emissions_TV[item])
+
+    def name(item: int) -> str:
+        return f"{lang} {split.labels.uids[rows[item]]}"
+
+    for rows, emissions_TV in emissions.blocks(recognizer, lang, split, max_samples):  # noqa: B007 (search reads them)
+        found = pool.work_through(search, len(rows), workers, name)
+        yield from ((rows[item], hypotheses) for item, hypotheses in found)
+
+
+def _text(recognizer: Recognizer, lang: str, hypothesis: Hypothesis) -> str:
+    return recognizer.words(hypothesis.units, lang) if hypothesis.words is None else " ".join(hypothesis.words)
+
+
+def _nbest_lines(uid: str, lang: str, found: list[Hypothesis], texts: list[str]) -> list[str]:
+    return [
+        f"{uid}\t{lang}\t{rank}\t{h.score:.4f}\t{h.emission_score:.4f}\t{h.lm_score:.4f}\t{text}"
+        for rank, (h, text) in enumerate(zip(found, texts, strict=True), start=1)
+    ]
+
+
+def _settings(cfg: DictConfig, base_hash: str, options: dict[str, BeamOptions]) -> dict[str, Any]:
+    """What scores.json says of how it was made; the decoding is greedy, or a search with each language's weights."""
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    decoding = settings.pop("decoding")
+    settings |= {"base_hash": base_hash, "mms_recipes": __version__}
+    settings["decoding"] = _search_settings(decoding, options) if options else GREEDY
+    settings["normalization"] = _normalization(Path(cfg.data))
+    return settings
+
+
+def _search_settings(decoding: dict[str, Any], options: dict[str, BeamOptions]) -> dict[str, Any]:
+    weights = {lang: {name: asdict(used)[name] for name in language_model.WEIGHTS} for lang, used in options.items()}
+    told = {name: value for name, value in decoding.items() if name not in language_model.WEIGHTS}
+    return told | {"unk_score": str(decoding["unk_score"]), "weights": weights}  # JSON has no infinity
 
 
 def _normalization(folder: Path) -> str:

@@ -45,6 +45,7 @@ def apply() -> None:
     seed_masks()
     mask_freely_in_finetuning()
     gather_logs_on_cpu()
+    keep_float32_weights()
     sharding.shard_with_torch()
 
 
@@ -190,7 +191,9 @@ def _seeded(compute: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         mask_other: float = 0.0,
         **kwargs: Any,
     ) -> np.ndarray:
-        seed = int(torch.randint(2**31, ()))
+        # fairseq seeds all ranks alike: without the rank they would all mask the same frames
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        seed = int(np.random.SeedSequence((int(torch.randint(2**31, ())), rank)).generate_state(1)[0])
         rectangle = kwargs.get("require_same_masks", False)  # pretraining gathers what was masked into one
         if rectangle or mask_type != "static" or kwargs.get("no_overlap"):
             fields = kwargs | {"seed": seed, "epoch": 0, "indices": torch.arange(shape[0])}
@@ -247,3 +250,38 @@ def gather_logs_on_cpu() -> None:
         return gathered
 
     distributed_utils.all_gather_list = all_gather_list
+
+
+def keep_float32_weights() -> None:
+    """Save the float32 weights of a run in bf16 or fp16, and take them up again.
+
+    fairseq saves the 16-bit copy alone: a resumed run has lost what was between two 16-bit numbers, and differs from
+    one that was not stopped.
+    """
+    from fairseq.optim.fp16_optimizer import _FP16OptimizerMixin
+
+    state_dict, load = _FP16OptimizerMixin.state_dict, _FP16OptimizerMixin.load_state_dict
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @functools.wraps(state_dict)
+    def with_weights(self: Any) -> dict[str, Any]:
+        weights = [parameter.detach() for parameter in _float32(self)]
+        return {**state_dict(self), "float32_weights": weights}
+
+    @functools.wraps(load)
+    def load_with_weights(self: Any, state: dict[str, Any], optimizer_overrides: Any = None) -> None:
+        weights = state.get("float32_weights")
+        load(self, {key: value for key, value in state.items() if key != "float32_weights"}, optimizer_overrides)
+        if weights is not None:
+            with torch.no_grad():
+                for parameter, saved in zip(_float32(self), weights, strict=True):
+                    parameter.copy_(saved)
+            self._sync_fp32_params_to_fp16()
+
+    _FP16OptimizerMixin.state_dict, _FP16OptimizerMixin.load_state_dict = with_weights, load_with_weights
+
+
+def _float32(optimizer: Any) -> list[torch.Tensor]:
+    params = optimizer.fp32_params
+    return [params[device] for device in sorted(params)] if isinstance(params, dict) else list(params)

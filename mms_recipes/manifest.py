@@ -196,7 +196,7 @@ def write_split(
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file under a temporary name and then put it in place, so that nobody sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")  # nodes may share a pid
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         os.replace(temporary, path)

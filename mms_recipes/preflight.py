@@ -51,7 +51,7 @@ def check_device(cfg: DictConfig) -> None:
         raise ValueError(
             f"distributed_training.distributed_world_size is {world}, but this machine has {devices} CUDA device(s); "
             f"start it on several with torchrun, or set distributed_training.distributed_world_size={max(1, devices)} "
-            f"and optimization.update_freq=[{-(-world // max(1, devices))}], which keeps the size of the batch"
+            "and task.hours_per_update to the hours that an update shall have, which keeps the size of the batch"
         )
 
 

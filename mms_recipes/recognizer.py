@@ -57,9 +57,12 @@ class Recognizer:
     def transcribe(self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str]) -> list[str]:
         """The words of each utterance by greedy decoding."""
         emissions_BTV, frames_B = self.emissions(source_BS, lengths_B, langs)
-        units = greedy(emissions_BTV, frames_B)
-        symbols = [self.dictionary(lang).symbols for lang in langs]
-        return [text.to_words(" ".join(names[u] for u in row)) for row, names in zip(units, symbols, strict=True)]
+        return [self.words(row, lang) for row, lang in zip(greedy(emissions_BTV, frames_B), langs, strict=True)]
+
+    def words(self, units: Sequence[int], lang: str) -> str:
+        """The words that unit ids of a language's head spell."""
+        symbols = self.dictionary(lang).symbols
+        return text.to_words(" ".join(symbols[unit] for unit in units))
 
 
 def load_recognizer(

@@ -1,13 +1,13 @@
 """Start a training run: check, record what it is, hand over to fairseq's trainer."""
 
 import contextlib
-import ctypes
 import hashlib
 import importlib.metadata
 import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import warnings
@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from fairseq.dataclass.initialize import add_defaults
 from fairseq.distributed import utils as distributed_utils
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
-from mms_recipes import __version__, checkpoints, config, manifest, preflight, sharding
+from mms_recipes import __version__, checkpoints, config, devices, manifest, preflight
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,12 @@ def errors_for_users() -> Iterator[None]:
         if os.environ.get("MMS_RECIPES_DEBUG"):
             raise
         logger.error("%s", explain(error))
+        sys.exit(1)
+    except torch.multiprocessing.ProcessRaisedException as error:  # in one of several processes of this machine
+        said = re.search(r"\n(?:ValueError|\w*FileNotFoundError|OSError): (.*)$", str(error).rstrip(), re.DOTALL)
+        if said is None or os.environ.get("MMS_RECIPES_DEBUG"):
+            raise
+        logger.error("%s", said[1])
         sys.exit(1)
 
 
@@ -77,18 +84,19 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
     cfg.checkpoint.save_dir = str(run_folder / cfg.checkpoint.save_dir)
     if "adapters" in cfg.task:
         cfg.task.adapters = str(run_folder / cfg.task.adapters)
-    if torch.cuda.is_available():
-        _settle_on_cuda(cfg)
-    else:
-        _settle_on_cpu(cfg)
+    devices.settle_world(cfg)
+    devices.settle_precision(cfg)
     last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
     if last.exists() and checkpoints.num_updates(last) >= cfg.optimization.max_update:
         logger.info("%s: all %d updates are done; nothing to do", run_folder, cfg.optimization.max_update)
         return
     logger.info("run folder: %s (%s)", run_folder, "resuming" if last.exists() else "new")
     preflight.check(cfg, run_folder)
-    settle_batch(cfg)
-    record(cfg, run_folder)
+    if devices.is_first(cfg):
+        record(cfg, run_folder)
+    devices.settle_batch(cfg)
+    if HydraConfig.initialized():  # fairseq sets the log up again in the processes that it starts
+        cfg.job_logging_cfg = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     distributed_utils.call_main(cfg, work)
     logger.info("done: %s", run_folder)
@@ -96,70 +104,20 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
 
 def work(cfg: DictConfig) -> None:
     """One worker: fairseq's training loop. Module level and importable, so that Slurm and spawn can start it."""
+    import fairseq_cli.train
     from fairseq import checkpoint_utils
-    from fairseq_cli.train import main
 
-    sharding.leave_wrapping_to_the_trainer()
+    # with fully_sharded it would have fairscale wrap the model while it is built; the trainer does it (sharding.py)
+    fairseq_cli.train.fsdp_enable_wrap = lambda parallel: contextlib.nullcontext()
+    fairseq_cli.train.fsdp_wrap = lambda model: model
     # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
-    main(cfg)
+    fairseq_cli.train.main(cfg)
 
 
 def experiments() -> str:
     """The experiments that there are, for a message."""
     return ", ".join(f"+experiment={path.stem}" for path in sorted((config.CONFIGS / "experiment").glob("*.yaml")))
-
-
-def _settle_on_cpu(cfg: DictConfig) -> None:
-    cfg.common.cpu = True
-    sharded = cfg.distributed_training.ddp_backend == "fully_sharded"  # torch's FSDP computes in bfloat16 here too
-    if cfg.common.fp16 or (cfg.common.bf16 and not sharded):
-        logger.warning("no CUDA device: training in float32 instead of %s", "fp16" if cfg.common.fp16 else "bf16")
-        cfg.common.fp16 = cfg.common.bf16 = False
-    keep_freed_memory()
-
-
-def _settle_on_cuda(cfg: DictConfig) -> None:
-    if cfg.common.bf16 and not cfg.common.cpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        logger.warning("%s has no bfloat16: training in fp16 instead", torch.cuda.get_device_name())
-        cfg.common.bf16, cfg.common.fp16 = False, True
-
-
-def settle_batch(cfg: DictConfig) -> None:
-    """Derive update_freq from the number of devices, so that an update has the hours that the recipe asks for."""
-    parallel = cfg.distributed_training
-    if parallel.distributed_init_method is None:  # under torchrun and Slurm the number of devices comes from them
-        distributed_utils.infer_init_method(parallel)
-    devices = parallel.distributed_world_size
-    asked = cfg.task.get("hours_per_update")
-    if cfg.task._name == "mms_lsah":
-        if asked is not None:
-            raise ValueError(
-                "task.hours_per_update is for the tasks whose languages share a batch; LSAH has task.update_seconds "
-                "for each language"
-            )
-        return
-    hours = devices * cfg.dataset.max_tokens / manifest.SAMPLE_RATE / 3600
-    if asked is not None:
-        cfg.optimization.update_freq = [max(1, round(asked / hours))]
-    logger.info(
-        "batch of one update: %.3g h (%d device(s) x %g s x update_freq %d)%s",
-        hours * cfg.optimization.update_freq[0],
-        devices,
-        cfg.dataset.max_tokens / manifest.SAMPLE_RATE,
-        cfg.optimization.update_freq[0],
-        f"; the recipe's: {asked:.3g} h" if asked is not None else "",
-    )
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory: on small virtual machines page faults otherwise cost most of the time."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 2**28)
 
 
 # ---- what a run was

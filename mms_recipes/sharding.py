@@ -6,7 +6,6 @@ Each block of the transformer is a unit, the rest of the model another. A checkp
 loads with any backend and on any number of devices.
 """
 
-import contextlib
 import functools
 from typing import Any
 
@@ -25,7 +24,12 @@ class ShardedModel(nn.Module):
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         super().__init__()
-        mesh = DeviceMesh.from_group(process_group, device.type)
+        if not torch.distributed.is_initialized():  # one device: the same arithmetic and checkpoints, nothing to split
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+            torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+        group: Any = process_group or torch.distributed.group.WORLD
+        mesh = DeviceMesh.from_group(group, device.type)
         policy = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
         model = model.to(device)
         for block in model.encoder.layers:
@@ -68,6 +72,7 @@ def shard_with_torch() -> None:
     if hasattr(Trainer.__init__, "__wrapped__"):
         return
     start, state_dict, wrap = Trainer.__init__, Trainer.state_dict, fairseq.models.DistributedFairseqModel
+    save, is_wrapped = Trainer.save_checkpoint, Trainer.use_distributed_wrapper
     clip, load = fairseq.utils.clip_grad_norm_, FairseqOptimizer.load_state_dict
 
     @functools.wraps(start)
@@ -90,6 +95,12 @@ def shard_with_torch() -> None:
             state["last_optimizer_state"] = _whole(state["last_optimizer_state"], keep=self.data_parallel_rank == 0)
         return state
 
+    @functools.wraps(save)
+    def save_together(self: Any, filename: str, extra_state: dict[str, Any]) -> Any:
+        if _is_sharded(self.cfg) and filename.endswith("crash.pt"):
+            return None  # only the first rank would come here, and wait for the shares of the others for ever
+        return save(self, filename, extra_state)
+
     @functools.wraps(load)
     def load_shares(self: Any, state_dict: dict[str, Any], optimizer_overrides: Any = None) -> None:
         load(self, state_dict, optimizer_overrides)
@@ -105,7 +116,8 @@ def shard_with_torch() -> None:
         bound = max_norm if max_norm > 0 else float("inf")
         return nn.utils.clip_grad_norm_(params, bound).full_tensor()  # type: ignore[attr-defined, no-any-return]
 
-    Trainer.__init__, Trainer.state_dict = init, whole_state_dict
+    Trainer.__init__, Trainer.state_dict, Trainer.save_checkpoint = init, whole_state_dict, save_together
+    Trainer.use_distributed_wrapper = property(lambda self: _is_sharded(self.cfg) or is_wrapped.fget(self))
     Trainer.is_fsdp = False  # that is: fairscale's
     Trainer.always_call_state_dict_during_save_checkpoint = property(lambda self: _is_sharded(self.cfg))
     fairseq.models.DistributedFairseqModel = distributed_model
@@ -113,17 +125,8 @@ def shard_with_torch() -> None:
     FairseqOptimizer.load_state_dict = load_shares
 
 
-def leave_wrapping_to_the_trainer() -> None:
-    """Keep fairseq's training loop from asking fairscale to wrap the model while it is built."""
-    import fairseq_cli.train
-
-    fairseq_cli.train.fsdp_enable_wrap = lambda cfg: contextlib.nullcontext()
-    fairseq_cli.train.fsdp_wrap = lambda model: model
-
-
 def _is_sharded(cfg: Any) -> bool:
-    parallel = cfg.distributed_training
-    return bool(parallel.ddp_backend == "fully_sharded" and parallel.distributed_world_size > 1)
+    return bool(cfg.distributed_training.ddp_backend == "fully_sharded")
 
 
 def _whole(state: Any, keep: bool) -> Any:

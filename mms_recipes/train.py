@@ -14,6 +14,7 @@ config.register()
 @hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")
 def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():
+        config.refuse_early_preset(HydraConfig.get().overrides.task)
         runner.train(cfg, Path(HydraConfig.get().runtime.output_dir))
 
 

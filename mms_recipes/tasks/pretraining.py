@@ -40,10 +40,14 @@ def find_corpora(cfg: PretrainingConfig) -> dict[str, Path]:
     data = Path(cfg.data)
     if not data.is_dir():
         raise FileNotFoundError(f"task.data={data}: no such folder; give the folder of <corpus>/<lang>/train.tsv")
-    if any(data.glob("*/train.tsv")):
-        found = {data.resolve().name: data}
-    else:
-        found = {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}
+    folders = {path.name: path for path in sorted(data.iterdir()) if path.is_dir() and path.name[0] != "."}
+    langs = [name for name, path in folders.items() if (path / "train.tsv").exists()]
+    if langs and (corpora := [name for name, path in folders.items() if any(path.glob("*/train.tsv"))]):
+        raise ValueError(
+            f"{data}: holds languages ({', '.join(langs[:3])}) beside corpora of languages ({', '.join(corpora[:3])}); "
+            "put the languages into a folder of their own, as <corpus>/<lang>/train.tsv"
+        )
+    found = {data.resolve().name: data} if langs else folders
     for key, names in (("corpora", cfg.corpora), ("corpus_weights", cfg.corpus_weights)):
         if absent := [name for name in names if name not in found]:
             raise ValueError(
@@ -86,7 +90,6 @@ class PretrainingTask(SpeechTask):
     def __init__(self, cfg: PretrainingConfig) -> None:
         super().__init__(cfg)
         self.watchdog: Watchdog | None = None
-        self._update = 0
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build fairseq's model, and the watchdog that knows its codes and negatives."""
@@ -102,12 +105,6 @@ class PretrainingTask(SpeechTask):
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         self.datasets[split] = read_mixture(self.cfg, split)
-
-    def train_step(
-        self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **kwargs: Any
-    ) -> Any:
-        self._update = update_num
-        return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
 
     def reduce_metrics(self, logging_outputs: list[Any], criterion: Any) -> None:
         """Log as fairseq does, and let the watchdog see every training update (on the rank that logs)."""
@@ -135,6 +132,8 @@ def read_mixture(cfg: PretrainingConfig, split: str) -> MixtureDataset:
     for name, langs in chosen.items():
         there = [lang for lang in langs if train or (folders[name] / lang / f"{split}.tsv").exists()]
         corpora += [read_corpus(folders[name], lang, split, None, collection=name) for lang in there]
+    if not train:
+        corpora = _leave_out_short(corpora, split, cfg.min_seconds)
     if not corpora:
         raise ValueError(f"{cfg.data}: no language has a {split}.tsv; make one, or set dataset.disable_validation=true")
     weights = None
@@ -160,6 +159,15 @@ def read_mixture(cfg: PretrainingConfig, split: str) -> MixtureDataset:
             cfg.min_seconds,
         )
     return dataset
+
+
+def _leave_out_short(corpora: list[Corpus], split: str, min_seconds: float) -> list[Corpus]:
+    """The languages of a dev split that have an utterance which is long enough; the others are named."""
+    least = int(min_seconds * manifest.SAMPLE_RATE)
+    long_enough = [bool((corpus.utterances.num_samples >= least).any()) for corpus in corpora]
+    if short := [corpus.name for corpus, kept in zip(corpora, long_enough, strict=True) if not kept]:
+        logger.warning("%s: nothing of %s has %g s; not validated", split, ", ".join(short[:10]), min_seconds)
+    return [corpus for corpus, kept in zip(corpora, long_enough, strict=True) if kept]
 
 
 def _log_shares(names: list[str], hours: list[list[float]], weights: list[Any]) -> None:

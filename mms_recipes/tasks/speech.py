@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
@@ -95,6 +94,7 @@ class SpeechTask(FairseqTask):
         super().__init__(cfg)
         self.waiting = Waiting()
         self._started: tuple[float, int] | None = None
+        self._update, self._micro_batch = -1, 0
 
     @classmethod
     def setup_task(cls, cfg: SpeechTaskConfig, **kwargs: Any) -> Any:
@@ -146,9 +146,11 @@ class SpeechTask(FairseqTask):
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **kwargs: Any
     ) -> Any:
         self.log_pace(update_num, sample["seconds"])
-        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ;
-        # torch's generator it seeds before every update
-        np.random.seed(int(torch.randint(2**31, ())))
+        # layer drop draws from numpy's generator, which fairseq seeds once a run: a resumed run would differ, and so
+        # would ranks, of which none may leave out a layer alone (torch's generator it seeds before every update)
+        self._micro_batch = self._micro_batch + 1 if update_num == self._update else 0
+        self._update = update_num
+        np.random.seed((self.cfg.seed, update_num, self._micro_batch))
         return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
 
     def log_pace(self, update_num: int, seconds: float) -> None:

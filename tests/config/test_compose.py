@@ -12,10 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mms_recipes import config, runner
 
-NUM_FILES = 29
+NUM_FILES = 36
 GROUPS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
 FILES = sorted(config.CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
+SEARCHES = ("greedy", "lm", "word_lm", "letter_lm")
 GROUP_FILES = [path for path in FILES if path.parent.name in GROUPS]
 
 
@@ -48,11 +49,13 @@ def missing_keys(section: object, prefix: str = "") -> list[str]:
 
 
 def test_all_files_are_known() -> None:
-    """A new file is counted here, and so covered below: it is an experiment, a group file or a root."""
+    """A new file is counted here, and so covered: an experiment, a group file, a preset (test_presets.py) or a root."""
     assert len(FILES) == NUM_FILES
     roots = {config.CONFIGS / "train.yaml", config.CONFIGS / "evaluate.yaml"}
     experiments = {config.CONFIGS / "experiment" / f"{name}.yaml" for name in EXPERIMENTS}
-    assert {*GROUP_FILES, *roots, *experiments} == set(FILES)
+    presets = {path for path in FILES if path.parent.name == "preset"}
+    searches = {config.CONFIGS / "decoding" / f"{name}.yaml" for name in SEARCHES}
+    assert {*GROUP_FILES, *roots, *experiments, *presets, *searches} == set(FILES)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -90,6 +93,24 @@ def test_evaluate_composes() -> None:
     cfg = composed("checkpoint=a", "data=b", "out=c", root="evaluate")
     config.require(cfg, ["checkpoint", "data", "out"], "evaluate")
     assert OmegaConf.to_container(cfg, resolve=True)["split"] == "test"  # type: ignore[index]
+    assert cfg.decoding.search == "greedy"
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_search_composes_from_its_dataclass(search: str) -> None:
+    cfg = composed("checkpoint=a", "data=b", "out=c", f"decoding={search}", root="evaluate")
+    config.refuse_unknown_keys(cfg)
+    assert cfg.decoding.search == search
+    beam = search != "greedy"
+    assert OmegaConf.get_type(cfg.decoding) is (config.BeamConfig if beam else config.DecodingConfig)
+    assert missing_keys(cfg.decoding) == (["lm"] if beam else [])
+    if beam:  # as in the released recipe, and weights from tuning
+        assert (cfg.decoding.beam_size, cfg.decoding.beam_size_token) == (500, 50)
+        assert cfg.decoding.lm_weight is cfg.decoding.word_score is cfg.decoding.sil_score is None
+    with pytest.raises(Exception, match="lm_wait") as raised:
+        composed(f"decoding={search}", "decoding.lm_wait=2", root="evaluate")
+    nearest = "nearest: decoding.lm_weight" if beam else "there are: decoding.search"
+    assert runner.explain(raised.value).endswith(f"decoding.lm_wait: no such key; {nearest}")
 
 
 # ---- the paper's numbers

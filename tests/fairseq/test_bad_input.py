@@ -353,7 +353,7 @@ def test_more_devices_than_there_are(good: Path, train: Callable[..., Path], mon
     for name in preflight.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    told = "distributed_world_size is 16, but this machine has 2 CUDA.*=2 and optimization.update_freq=\\[8\\]"
+    told = "distributed_world_size is 16, but this machine has 2 CUDA.*=2 and task.hours_per_update"
     with pytest.raises(ValueError, match=told):
         train(good / "data", "distributed_training.distributed_world_size=16")
 

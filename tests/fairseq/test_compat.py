@@ -16,10 +16,12 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.meters import AverageMeter, StopwatchMeter
 from fairseq.models.wav2vec import wav2vec2
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
+from fairseq.optim.fp16_optimizer import FP16Optimizer
 from omegaconf import OmegaConf
 
 from mms_recipes import config, fairseq_compat
@@ -294,6 +296,49 @@ def test_apply_twice_changes_nothing_more() -> None:
     fairseq_compat.seed_masks()
     fairseq_compat.mask_freely_in_finetuning()
     assert before == (wav2vec2.compute_mask_indices, Wav2Vec2Model.apply_mask, checkpoint_utils.torch_persistent_save)
+
+
+# ---- gather_logs_on_cpu
+
+
+def test_logs_are_gathered_without_cuda() -> None:
+    """Runs with two ranks are in test_ranks.py."""
+    stock = distributed_utils.all_gather_list.__wrapped__
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises((TypeError, RuntimeError, AssertionError)):
+            stock({"loss": 1.0})
+        assert distributed_utils.all_gather_list({"loss": 1.0}) == [{"loss": 1.0}]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+# ---- keep_float32_weights
+
+
+def half_optimizer(weights: torch.Tensor) -> FP16Optimizer:
+    cfg = OmegaConf.create(
+        {
+            "common": {"bf16": True, "fp16_no_flatten_grads": False, "tpu": False, "fp16_scale_window": 1},
+            "optimization": {"lr": [1e-4], "update_freq": [1]},
+            "optimizer": {"_name": "adam", "adam_betas": [0.9, 0.98], "adam_eps": 1e-8, "weight_decay": 0.0}
+            | {"lr": [1e-4], "fp16_adam_stats": False, "use_old_adam": True},
+        }
+    )
+    return FP16Optimizer.build_optimizer(cfg, [torch.nn.Parameter(weights.bfloat16())])
+
+
+def test_16_bit_runs_resume_from_their_float32_weights() -> None:
+    first = half_optimizer(torch.randn(5, generator=torch.Generator().manual_seed(0)))
+    for _ in range(3):
+        first.backward((first.fp16_params[0] ** 2).sum())
+        first.step()
+    state = first.state_dict()
+    for load, equal in ((FP16Optimizer.load_state_dict, True), (FP16Optimizer.load_state_dict.__wrapped__, False)):
+        resumed = half_optimizer(first.fp16_params[0].detach().float())
+        load(resumed, dict(state))
+        kept = [fairseq_compat._float32(optimizer)[0] for optimizer in (first, resumed)]
+        assert torch.equal(*kept) == equal
 
 
 def test_every_item_has_a_test_here() -> None:

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from omegaconf import DictConfig
 
-from mms_recipes import checkpoints, preflight, runner
+from mms_recipes import checkpoints, devices, preflight
 from mms_recipes.tasks import pretraining
 from tests.fairseq import tones
 from tests.fairseq.small import Pretrained
@@ -94,7 +94,28 @@ def test_short_utterances_are_left_out_and_counted(corpora: Path, caplog: pytest
     assert set(drawn.tolist()) == set(long_enough.tolist())
 
 
+def test_a_dev_split_that_is_too_short_is_left_out(corpora: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = pretraining.read_mixture(composed(corpora).task, "dev")
+    longest = [max(corpus.utterances.num_samples) / 16_000 for corpus in whole.corpora]
+    limit = min(longest) + 1e-3
+    part = pretraining.read_mixture(composed(corpora, f"task.min_seconds={limit}").task, "dev")
+    assert (
+        len(part.corpora) == sum(length >= limit for length in longest) < 4
+        and "dev: nothing of" in caplog.text
+        and "not validated" in caplog.text
+    )
+
+
 # ---- bad input
+
+
+def test_languages_beside_corpora(corpora: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(corpora, tmp_path / "corpora"))
+    (folder / ".cache").mkdir()
+    assert len(preflight.language_folders(composed(folder).task)) == 4
+    shutil.copytree(corpora / "radio" / "eng", folder / "eng")
+    with pytest.raises(ValueError, match=r"holds languages \(eng\) beside corpora of languages \(radio, theatre\)"):
+        preflight.language_folders(composed(folder).task)
 
 
 def test_corpus_without_manifests(corpora: Path, tmp_path: Path) -> None:
@@ -154,24 +175,60 @@ def test_shares_of_weights_are_not_for_fp16(corpora: Path) -> None:
 # ---- the batch of an update
 
 
-@pytest.mark.parametrize(("devices", "expected"), [(48, 1), (16, 3), (1, 48)])
+@pytest.mark.parametrize(("gpus", "expected"), [(48, 1), (16, 3), (1, 48)])
 def test_update_freq_keeps_the_hours_of_an_update(
-    corpora: Path, devices: int, expected: int, caplog: pytest.LogCaptureFixture
+    corpora: Path, gpus: int, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = tones.composed("pretrain_300m", f"task.data={corpora}")
-    cfg.distributed_training.distributed_world_size = devices
+    cfg.distributed_training.distributed_world_size = gpus
     cfg.distributed_training.distributed_init_method = "tcp://localhost:1"
     with caplog.at_level(logging.INFO):
-        runner.settle_batch(cfg)
+        devices.settle_batch(cfg)
     assert cfg.optimization.update_freq == [expected]
-    assert f"batch of one update: 2.3 h ({devices} device(s) x 172.5 s x update_freq {expected})" in caplog.text
+    assert f"batch of one update: 2.3 h ({gpus} device(s) x 172.5 s x {expected})" in caplog.text
     assert "the recipe's: 2.3 h" in caplog.text
+
+
+def test_a_batch_that_cannot_be_kept_is_told(corpora: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = tones.composed("pretrain_300m", f"task.data={corpora}")
+    cfg.distributed_training.distributed_world_size = 30
+    cfg.distributed_training.distributed_init_method = "tcp://localhost:1"
+    devices.settle_batch(cfg)
+    assert "2.88 h (30 device(s) x 172.5 s x 2); the recipe's is 2.3 h, which dataset.max_tokens=2208000" in caplog.text
+
+
+def test_two_rules_for_the_batch(corpora: Path) -> None:
+    cfg = tones.composed("pretrain_300m", f"task.data={corpora}", "optimization.update_freq=[2]")
+    with pytest.raises(ValueError, match=r"update_freq=\[2\] and task.hours_per_update=2.3 are both given"):
+        devices.settle_batch(cfg)
+
+
+LAUNCHED = {
+    "torchrun": {"WORLD_SIZE": "64", "RANK": "5", "LOCAL_RANK": "0"},
+    "slurm": {"SLURM_NTASKS": "64", "SLURM_PROCID": "5", "SLURM_STEP_NODELIST": "n[1-64]"},
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_one_device_per_process_is_one_of_many(corpora: Path, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each process sees one device fairseq takes it for the whole world: 64 models in one folder."""
+    for name, value in LAUNCHED[launcher].items():
+        monkeypatch.setenv(name, value)
+    cfg = tones.composed("pretrain_300m", f"task.data={corpora}")
+    levels = {name: logging.getLogger(name).level for name in ("", "fairseq.logging.progress_bar")}
+    try:
+        devices.settle_world(cfg)
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    assert cfg.distributed_training.distributed_world_size == 64
+    assert cfg.distributed_training.distributed_rank == 5 and not devices.is_first(cfg)
 
 
 def test_lsah_has_no_common_batch() -> None:
     cfg = tones.composed("smoke_lsah", "task.hours_per_update=0.5")
     with pytest.raises(ValueError, match=r"LSAH has task.update_seconds for each language"):
-        runner.settle_batch(cfg)
+        devices.settle_batch(cfg)
 
 
 # ---- runs

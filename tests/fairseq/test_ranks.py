@@ -79,9 +79,18 @@ def test_sharded_pretraining_is_pretraining(tmp_path: Path) -> None:
 
 
 def test_sharded_pretraining_in_bfloat16(tmp_path: Path) -> None:
-    """What is trained and kept stays float32; computing in bfloat16 changes the loss by little."""
+    """Computing in bfloat16 changes the weights by little, what is kept is float32; one process goes on from two."""
     data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
-    settings = ("distributed_training.ddp_backend=fully_sharded", "optimization.max_update=2", "common.bf16=true")
-    run = train_on_two_ranks("smoke_pretrain", data, tmp_path / "runs", *settings)
-    state = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
-    assert {tensor.dtype for tensor in state["model"].values()} == {torch.float32}
+    settings = ("distributed_training.ddp_backend=fully_sharded", "optimizer.adam_eps=1e-4")
+    weights = {}
+    for bf16 in ("false", "true"):
+        overrides = (*settings, f"common.bf16={bf16}", "optimization.max_update=2")
+        run = train_on_two_ranks("smoke_pretrain", data, tmp_path / bf16, *overrides)
+        weights[bf16] = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")["model"]
+    differences = [(weights["true"][name] - tensor).abs().max() for name, tensor in weights["false"].items()]
+    assert 0 < max(differences) < 1e-2
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in weights["true"].values())
+    command = [sys.executable, "-m", "mms_recipes.train", "+experiment=smoke_pretrain", f"task.data={data}"]
+    command += [f"runs={tmp_path / 'true'}", *settings, "common.bf16=true", "optimization.max_update=3"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert checkpoints.num_updates(tmp_path / "true/smoke_pretrain/checkpoints/checkpoint_last.pt") == 3

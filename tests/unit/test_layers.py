@@ -12,17 +12,17 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files curves languages manifest metrics preparation report sampling segmentation text "
-    "validation watchdog",
-    "decoding": "decoding models.adapters",
-    "plug-ins": "adapter_files checkpoints criterions data fairseq_compat huggingface models optimizers plugins "
-    "recognizer sharding tasks",
-    "engine": "config evaluator preflight runner",
-    "commands": "evaluate identify train transcribe",
+    "domain": "alignment audio_files curves languages lm_text manifest metrics ngrams preparation report sampling "
+    "segmentation text validation watchdog",
+    "decoding": "decoding models.adapters units",
+    "plug-ins": "adapter_files checkpoints criterions data emissions fairseq_compat huggingface models optimizers "
+    "plugins recognizer sharding tasks",
+    "engine": "config devices evaluator preflight runner",
+    "commands": "evaluate identify report.__main__ train transcribe",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
 PACKAGES = {
-    "domain": "numpy rapidfuzz soundfile soxr tqdm",
+    "domain": "matplotlib numpy rapidfuzz soundfile soxr tqdm",
     "decoding": "flashlight kenlm sentencepiece torch",
     "plug-ins": "fairseq omegaconf safetensors transformers",
     "engine": "fairseq_cli hydra",

@@ -190,10 +190,10 @@ def comparison_table(runs: Mapping[str, Path]) -> str:
 
     Raises ValueError when the runs did not score the same utterances under the same rules.
     """
-    documents = {name: _read_scores(path) for name, path in runs.items()}
+    documents = {name: read_scores(path) for name, path in runs.items()}
     first, *others = documents
     for other in others:
-        _check_comparable(first, documents[first], other, documents[other])
+        check_comparable(first, documents[first], other, documents[other])
     lines = [["language", "utterances", "hours", *(f"{metric} {name}" for name in runs for metric in ("WER", "CER"))]]
     for lang in [*documents[first]["languages"], MACRO]:
         rows = [document["languages"].get(lang, document[MACRO]) for document in documents.values()]
@@ -205,14 +205,14 @@ def comparison_table(runs: Mapping[str, Path]) -> str:
     return "\n".join("  ".join(line) for line in [aligned[0], rule, *aligned[1:-1], rule, aligned[-1]])
 
 
-def _read_scores(path: Path) -> dict[str, Any]:
+def read_scores(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no scores; run mms_recipes.evaluate first")
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
 
 
-def _check_comparable(first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any]) -> None:
+def check_comparable(first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any]) -> None:
     """Raise ValueError when two runs differ in what they scored or in the rules that count."""
     problems = []
     for lang in sorted(one["languages"].keys() | other["languages"].keys()):

@@ -1,0 +1,83 @@
+"""Lexicons of word models: which units spell which word; one word and its spelling a line, as flashlight reads them."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_SHOWN = 12  # letters of each side in a message
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Words and their spellings in unit ids, in the order of the file; a word may have several spellings."""
+
+    path: Path
+    entries: list[tuple[str, tuple[int, ...]]]
+    dropped: int = 0  # lines left out, because a unit of theirs is not the model's
+
+
+def read_lexicon(path: Path, symbols: Sequence[str], drop_oov: bool = False) -> Lexicon:
+    """Read `word unit unit ...` lines into ids of `symbols`, the units of a head; a repeated line counts once.
+
+    Raises FileNotFoundError, or ValueError with file:line: not a word and its spelling, or units that are not in the
+    head. With `drop_oov` such lines are left out and counted, as long as some remain.
+    """
+    ids = {symbol: unit for unit, symbol in enumerate(symbols)}
+    entries: dict[tuple[str, tuple[int, ...]], None] = {}
+    unknown: list[tuple[int, str, str]] = []  # line number, line, the unit
+    lines = 0
+    for number, line in _lines(path):
+        word, *spelling = line.split()
+        lines += 1
+        if not spelling:
+            raise ValueError(
+                f"{path}:{number}: found {line!r}, expected a word and its units (hello h e l l o |); "
+                "build the lexicon with tools/build_lm.py"
+            )
+        missing = next((unit for unit in spelling if unit not in ids), None)
+        if missing is None:
+            entries[word, tuple(ids[unit] for unit in spelling)] = None
+        else:
+            unknown.append((number, line, missing))
+    if unknown and not (drop_oov and entries):
+        raise ValueError(_unknown_units(path, unknown, lines, symbols))
+    if not entries:
+        raise ValueError(f"{path}: holds no words; build it with tools/build_lm.py")
+    return Lexicon(path, list(entries), len(unknown))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of every line that is not blank."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = line.decode("utf-8").strip()
+                except UnicodeDecodeError as error:
+                    raise ValueError(f"{path}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+                if text:
+                    yield number, text
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; build the model with tools/build_lm.py") from None
+
+
+def _unknown_units(path: Path, unknown: list[tuple[int, str, str]], lines: int, symbols: Sequence[str]) -> str:
+    number, line, unit = unknown[0]
+    found = f"{path}:{number}: {line!r}: {unit!r} is not among the {len(symbols)} units of the model"
+    if len(unknown) == lines:
+        theirs = sorted({unit for _, _, unit in unknown})
+        return (
+            f"{found}; none of the {lines:,} lines can be spelt with them: a lexicon of another language or script? "
+            f"It needs {_some(theirs)}; the model has {_some(sorted(symbols))}"
+        )
+    near = difflib.get_close_matches(unit, symbols, n=1)
+    hint = f" (nearest: {near[0]!r})" if near else ""
+    return (
+        f"{found}{hint}; {len(unknown):,} of {lines:,} lines have such. decoding.drop_oov=true leaves them out; "
+        "better build the lexicon with tools/build_lm.py and the dictionary of this model"
+    )
+
+
+def _some(units: Sequence[str]) -> str:
+    return " ".join(units[:_SHOWN]) + (" ..." if len(units) > _SHOWN else "")

@@ -1,0 +1,200 @@
+"""The report as a person looks at it: evaluations side by side in one HTML file that asks nobody for anything."""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+
+from mms_recipes import __version__, languages, manifest
+from mms_recipes.report import charts, confusions, differences, players, tables, utterances
+from mms_recipes.report.confusions import Confusion
+from mms_recipes.report.runs import Run
+
+FEW_UTTERANCES = 1000  # up to as many are all shown
+WORST, WORST_OF_ALL = 20, 3000  # shown otherwise: of each language, and of all languages together
+MANY_LANGUAGES = 100
+CONFUSIONS, CONFUSIONS_OF_MANY = 10, 5  # the most frequent of each kind that are shown for a language
+EMBEDDED = 100  # utterances in shards whose audio is put into the page
+_COUNTERS = {"letters": "Letters", "words": "Words"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to show. `worst` utterances of each language (None: all when few); audio of the manifests in `data`."""
+
+    worst: int | None = None
+    data: Path | None = None
+    embed: int | None = None  # audio of as many utterances goes into the page; None: only of those in shards
+
+
+def write_page(out: Path, runs: Sequence[Run], options: Options) -> int:
+    """Write the page of these runs to `out` and return the number of utterances on it that can be heard."""
+    langs = sorted(runs[0].languages, key=lambda lang: (-runs[0].languages[lang]["headline"], lang))
+    shown = _shown(runs, langs, options.worst)
+    audio: Mapping[players.Key, str] = {}
+    if options.data is not None:
+        uids = {lang: [runs[0].hypotheses[lang][place].uid for place in places] for lang, places in shown.items()}
+        paths = players.find_audio(options.data, str(runs[0].settings["split"]), uids)
+        embed = EMBEDDED if options.embed is None else options.embed
+        audio = players.sources(paths, out, embed, embed_files=options.embed is not None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(out, _document(runs, langs, shown, audio))
+    return len(audio)
+
+
+def _shown(runs: Sequence[Run], langs: Sequence[str], worst: int | None) -> dict[str, list[int]]:
+    """Choose the utterances of each language, by their places in its hypotheses."""
+    every = sum(row["utterances"] for row in runs[0].languages.values())
+    if worst is None and every > FEW_UTTERANCES:
+        worst = max(1, min(WORST, WORST_OF_ALL // len(langs)))
+    return {lang: utterances.chosen(runs, lang, worst) for lang in langs}
+
+
+def _document(
+    runs: Sequence[Run], langs: Sequence[str], shown: Mapping[str, Sequence[int]], audio: Mapping[players.Key, str]
+) -> str:
+    """Return the page. Its policy lets no request out and no script run but its own, whatever the texts hold."""
+    script, style = (Path(__file__).with_name(f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("js", "css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; media-src 'self' file: data:"
+    )
+    names = {lang: row.name if (row := languages.table().get(lang)) else lang for lang in langs}
+    title = f"{', '.join(run.name for run in runs)}: error rates"
+    apart = [differences.between(runs[0], run) for run in runs[1:]]
+    counters = {lang: count_confusions(runs, lang) for lang in langs}
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            f"<title>{escape(title)}</title><style>{style}</style></head><body>",
+            _head(runs, title),
+            tables.summary(runs, apart),
+            _overview(runs, langs, names),
+            "<h2 id='by-language'>By language</h2>",
+            _explained(runs),
+            tables.scores(runs, langs, names, apart),
+            "<h2>Most frequent confusions, all languages</h2>",
+            *(
+                tables.most_confused(heading, runs, _total(runs, counters, unit), CONFUSIONS)
+                for unit, heading in _COUNTERS.items()
+            ),
+            "<h2>Languages and their utterances</h2>",
+            _LEGEND,
+            *(_language(runs, lang, names, counters[lang], shown[lang], audio, len(langs)) for lang in langs),
+            '<div id="player" hidden><code></code><audio controls preload="none"></audio></div>',
+            f"<script>{script}</script></body></html>\n",
+        ]
+    )
+
+
+def _head(runs: Sequence[Run], title: str) -> str:
+    """Return the title, what was scored when and by what, all settings, and the filter box."""
+    first = runs[0]
+    utterance_count, hours = first.macro["utterances"], first.macro["hours"]
+    facts = {
+        "split": first.settings.get("split", "unknown"),
+        "utterances": f"{utterance_count:,} ({hours:.2f} h) of {len(first.languages):,} languages",
+        "normalization": first.settings.get("normalization", "unknown"),
+        "spaces between words": "counted in CER" if first.space else "not counted in CER",
+        "scored": ", ".join(dict.fromkeys(f"{run.scored:%Y-%m-%d}" for run in runs)),
+        "by mms_recipes": ", ".join(dict.fromkeys(str(run.settings.get("mms_recipes", "unknown")) for run in runs)),
+        "page": f"{datetime.now():%Y-%m-%d %H:%M} by mms_recipes {__version__}",
+    }
+    listed = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items()
+    )
+    return (
+        f'<h1>{escape(title)}</h1><dl class="facts">{listed}</dl><details><summary>All settings</summary>'
+        f'<div class="scroll">{tables.settings(runs)}</div></details>'
+        '<p class="tools"><label for="filter">Languages</label> <input id="filter" type="search" autocomplete="off" '
+        'placeholder="id or name, several with commas"> <span id="found" role="status"></span>'
+        '<button type="button" id="open">open all</button><button type="button" id="close">close all</button></p>'
+    )
+
+
+def _overview(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str]) -> str:
+    key = "".join(f'<span class="r{number}">{escape(run.name)}</span>' for number, run in enumerate(runs))
+    order = "" if len(langs) == 1 else f", worst of {escape(runs[0].name)} first"
+    caption = f"Headline error rate of each language with its 95 % interval{order}"
+    return f'<h2 id="overview">{caption}</h2><p class="key">{key}</p>{charts.overview(runs, langs, names)}'
+
+
+def _explained(runs: Sequence[Run]) -> str:
+    said = (
+        "Rates are in percent, with 95 % bootstrap intervals over the utterances. The headline rate of a language is "
+        '<b class="headline">marked</b>: CER in scripts without spaces, WER elsewhere. A header sorts by its '
+        "column, the name of a run by the headline rate."
+    )
+    if len(runs) > 1:
+        said += (
+            " Differences pair the runs utterance by utterance: "
+            '<b class="better">better</b> and <b class="worse">worse</b> where the interval leaves 0 out.'
+        )
+    return f"<p>{said}</p>"
+
+
+_LEGEND = (
+    '<p class="legend al"><i>right</i> <i class="s">w<u>ro</u>ng</i> (the letters that differ underlined) '
+    '<i class="d">∅</i> left out <i class="n">added</i> that was not said</p>'
+)
+
+
+def _language(
+    runs: Sequence[Run],
+    lang: str,
+    names: Mapping[str, str],
+    counters: Mapping[str, Sequence[Counter[Confusion]]],
+    places: Sequence[int],
+    audio: Mapping[players.Key, str],
+    num_langs: int,
+) -> str:
+    """Return the section of one language: kinds of errors, confusions, utterances."""
+    row = runs[0].languages[lang]
+    metric = row["headline_metric"]
+    rates = ", ".join(f"{escape(run.name)} {run.languages[lang]['headline']:.2f}" for run in runs)
+    number = CONFUSIONS_OF_MANY if num_langs > MANY_LANGUAGES else CONFUSIONS
+    which = "all" if len(places) == row["utterances"] else f"{len(places):,} with the most errors of"
+    listed = "".join(utterances.html(runs, lang, place, audio) for place in places)
+    confused = "".join(tables.most_confused(title, runs, counters[unit], number) for unit, title in _COUNTERS.items())
+    if confused:
+        confused = f"<details><summary>Most frequent confusions</summary>{confused}</details>"
+    inside = (
+        f'<div class="scroll">{tables.kinds(runs, lang)}</div>{confused}'
+        f"<h4>Utterances: {which} {row['utterances']:,}, worst first</h4>{listed}"
+    )
+    if num_langs > MANY_LANGUAGES:
+        inside = f"<template>{inside}</template>"  # page.js unpacks it; a million elements make every change slow
+    return (
+        f'<details class="lang" id="lang-{escape(lang)}" data-find="{tables.find_text(lang, names)}"><summary>'
+        f"<b>{escape(names[lang])}</b> <code>{escape(lang)}</code> <span>{metric.upper()} {rates}</span></summary>"
+        f"{inside}</details>"
+    )
+
+
+def count_confusions(runs: Sequence[Run], lang: str) -> dict[str, list[Counter[Confusion]]]:
+    """Count the confusions of a language, by letters and where there are words by words, in each run."""
+    counted: dict[str, list[Counter[Confusion]]] = {unit: [] for unit in _COUNTERS}
+    has_words = runs[0].languages[lang]["headline_metric"] == "wer"  # else a phrase is one word
+    for run in runs:
+        words = [(score.reference.split(), score.hypothesis.split()) for score in run.hypotheses[lang]]
+        letters = [(run.space.join(reference), run.space.join(hypothesis)) for reference, hypothesis in words]
+        counted["letters"].append(confusions.count_confusions(letters))
+        counted["words"].append(confusions.count_confusions(words if has_words else ()))
+    return counted
+
+
+def _total(
+    runs: Sequence[Run], counters: Mapping[str, Mapping[str, Sequence[Counter[Confusion]]]], unit: str
+) -> list[Counter[Confusion]]:
+    """Add the confusions of all languages up, for each run."""
+    totals: list[Counter[Confusion]] = [Counter() for _ in runs]
+    for of_lang in counters.values():
+        for total, counter in zip(totals, of_lang[unit], strict=True):
+            total.update(counter)
+    return totals

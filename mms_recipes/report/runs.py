@@ -1,0 +1,137 @@
+"""Evaluations as they lie on disk: scores.json for every number, hypotheses.tsv for what was recognised."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mms_recipes import report
+
+COLUMNS = ("uid", "lang", "reference", "hypothesis", "word_errors", "character_errors")
+AGAIN = "evaluate again into a folder of its own"
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One line of hypotheses.tsv."""
+
+    uid: str
+    reference: str
+    hypothesis: str
+    word_errors: int
+    character_errors: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation. `languages` and `macro` are the rows of scores.json; `hypotheses` are sorted by uid."""
+
+    name: str
+    folder: Path
+    scored: datetime  # when scores.json was written
+    settings: Mapping[str, Any]
+    languages: Mapping[str, Mapping[str, Any]]
+    macro: Mapping[str, Any]
+    hypotheses: Mapping[str, Sequence[Hypothesis]]
+
+    @property
+    def space(self) -> str:
+        """What stands between words where characters are counted."""
+        return " " if self.settings.get("count_space") else ""
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read the folders that mms_recipes.evaluate wrote, the first being what the others are compared with.
+
+    Raises FileNotFoundError when one is no evaluation, ValueError when its files do not fit together or when the runs
+    did not score the same utterances and references under the same rules.
+    """
+    runs = [_read_run(name, folder) for name, folder in _names(folders).items()]
+    first, *others = runs
+    for other in others:
+        pair = [{"settings": run.settings, "languages": run.languages} for run in (first, other)]
+        report.check_comparable(first.name, pair[0], other.name, pair[1])
+        for lang, one in first.hypotheses.items():
+            for left, right in zip(one, other.hypotheses[lang], strict=True):
+                if (left.uid, left.reference) != (right.uid, right.reference):
+                    raise ValueError(
+                        f"{lang}: {first.name} scored {left.uid} ({left.reference!r}) where {other.name} scored "
+                        f"{right.uid} ({right.reference!r}); compare evaluations of the same manifests"
+                    )
+    return runs
+
+
+def _names(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name each run as its evaluation was (name=...), with the folder behind it where two are named alike."""
+    names = [
+        str(report.read_scores(folder / "scores.json")["settings"].get("name") or folder.name) for folder in folders
+    ]
+    named = {
+        name if names.count(name) == 1 else f"{name} ({folder})": folder
+        for name, folder in zip(names, folders, strict=True)
+    }
+    if len(named) < len(folders):
+        raise ValueError(f"the same run was given twice: {', '.join(map(str, folders))}")
+    return named
+
+
+def _read_run(name: str, folder: Path) -> Run:
+    path = folder / "scores.json"
+    document = report.read_scores(path)
+    hypotheses = _read_hypotheses(folder / "hypotheses.tsv")
+    run = Run(
+        name=name,
+        folder=folder,
+        scored=datetime.fromtimestamp(path.stat().st_mtime),
+        settings=document["settings"],
+        languages=document["languages"],
+        macro=document[report.MACRO],
+        hypotheses=hypotheses,
+    )
+    for lang in sorted(run.languages.keys() | hypotheses.keys()):
+        _check_language(run, lang)
+    return run
+
+
+def _read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, though evaluate writes it beside scores.json; {AGAIN}")
+    by_lang: dict[str, list[Hypothesis]] = {}
+    with path.open(encoding="utf-8", newline="\n") as file:
+        header = file.readline().rstrip("\n").split("\t")
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise ValueError(f"{path}:1: no column {', '.join(missing)}; {AGAIN}")
+        places = [header.index(name) for name in COLUMNS]
+        for number, line in enumerate(file, start=2):
+            cells = line.rstrip("\n").split("\t")
+            if len(cells) != len(header):
+                raise ValueError(f"{path}:{number}: {len(cells)} cells, expected {len(header)}; {AGAIN}")
+            uid, lang, reference, hypothesis, words, characters = (cells[place] for place in places)
+            if not (words.isdecimal() and characters.isdecimal()):
+                raise ValueError(f"{path}:{number}: errors are {words!r} and {characters!r}, not counts; {AGAIN}")
+            score = Hypothesis(uid, reference, hypothesis, int(words), int(characters))
+            by_lang.setdefault(lang, []).append(score)
+    return {lang: sorted(listed, key=lambda score: score.uid) for lang, listed in by_lang.items()}
+
+
+def _check_language(run: Run, lang: str) -> None:
+    """Raise ValueError unless hypotheses.tsv holds the utterances and errors that scores.json counts."""
+    row, listed = run.languages.get(lang, {}), run.hypotheses.get(lang, [])
+    found = {
+        "utterances": len(listed),
+        "word errors": sum(score.word_errors for score in listed),
+        "character errors": sum(score.character_errors for score in listed),
+    }
+    kinds = ("substitutions", "deletions", "insertions")
+    expected = {
+        "utterances": row.get("utterances", 0),
+        "word errors": sum(row.get(f"word_{kind}", 0) for kind in kinds),
+        "character errors": sum(row.get(f"character_{kind}", 0) for kind in kinds),
+    }
+    for what, count in expected.items():
+        if found[what] != count:
+            raise ValueError(
+                f"{run.folder}: {lang}: hypotheses.tsv has {found[what]:,} {what}, scores.json {count:,}: they are of "
+                f"two evaluations; {AGAIN}"
+            )

@@ -1,0 +1,195 @@
+"""The tables of the page as HTML: settings, scores by language, kinds of errors, confusions."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from mms_recipes.report import MACRO, charts, confusions, utterances
+from mms_recipes.report.confusions import Confusion
+from mms_recipes.report.differences import Difference
+from mms_recipes.report.runs import Run
+
+KINDS = ("substitutions", "deletions", "insertions")
+_METRICS = {"wer": "WER", "cer": "CER"}
+_PLAIN_COLUMNS = ("language", "utterances", "hours")
+
+Differences = Sequence[Mapping[str, Mapping[str, Difference]]]  # of each run but the first: by language and metric
+
+
+def summary(runs: Sequence[Run], differences: Differences) -> str:
+    """Return what counts most: a box for each run with its mean over the languages."""
+    boxes = []
+    for number, run in enumerate(runs):
+        rates = "".join(
+            f'<div><dt>{title}</dt><dd data-macro="{metric}">{run.macro[metric]:.2f} %'
+            f"<small>{_range(run.macro, metric)}</small></dd></div>"
+            for metric, title in (("headline", "Error rate, WER or CER by language"), *_METRICS.items())
+        )
+        verdict = ""
+        if number:
+            apart = differences[number - 1][MACRO]["headline"]
+            verdict = (
+                f'<p class="{apart.verdict}">{_signed(apart.value)} against {escape(runs[0].name)} '
+                f"<small>[{_signed(apart.low)}, {_signed(apart.high)}]</small></p>"
+            )
+        boxes.append(f'<section class="box r{number}"><h2>{escape(run.name)}</h2><dl>{rates}</dl>{verdict}</section>')
+    return f'<div class="boxes">{"".join(boxes)}</div>'
+
+
+def settings(runs: Sequence[Run]) -> str:
+    """Return how each run was evaluated: a line for each setting, those that differ marked."""
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    rows = []
+    for key in keys:
+        values = [str(run.settings.get(key, "")) for run in runs]
+        differ = ' class="differ"' if len(set(values)) > 1 else ""
+        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+        rows.append(f'<tr{differ}><th scope="row">{escape(key)}</th>{cells}</tr>')
+    dates = "".join(f"<td>{run.scored:%Y-%m-%d %H:%M}</td>" for run in runs)
+    names = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
+    return (
+        f'<table class="settings"><thead><tr><th scope="col">setting</th>{names}</tr></thead><tbody>'
+        f'<tr><th scope="row">scored</th>{dates}</tr>{"".join(rows)}</tbody></table>'
+    )
+
+
+def scores(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str], differences: Differences) -> str:
+    """Return the table of all languages, worst first as given in `langs`, with the macro row at its foot."""
+    scales = {
+        metric: charts.full_scale([run.languages[lang][metric] for run in runs for lang in langs])
+        for metric in _METRICS
+    }
+    widest = charts.full_scale(
+        [abs(of_run[lang][metric].value) for of_run in differences for lang in langs for metric in _METRICS]
+    )
+    scales["difference"] = widest
+    body = []
+    for lang in langs:
+        rows = [run.languages[lang] for run in runs]
+        apart = [of_run[lang] for of_run in differences]
+        headlines = [row["headline"] for row in rows] + [of_run["headline"].value for of_run in apart]
+        known = f"<small>{escape(names[lang])}</small>" if names[lang] != lang else ""
+        code = escape(lang)
+        body.append(
+            f'<tr data-lang="{code}" data-find="{find_text(lang, names)}" '
+            f'data-headlines="{" ".join(f"{value:.6f}" for value in headlines)}">'
+            f'<th scope="row" data-value="{code}"><a href="#lang-{code}">{code}</a>{known}</th>'
+            f"{_cells(rows, apart, scales)}</tr>\n"
+        )
+    foot = _cells([run.macro for run in runs], [of_run[MACRO] for of_run in differences], scales)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="by-language"><table id="scores">{_head(runs)}'
+        f'<tbody>\n{"".join(body)}</tbody><tfoot><tr data-lang="{MACRO}"><th scope="row">macro'
+        f"<small>mean over languages</small></th>{foot}</tr></tfoot></table></div>"
+        '<p><button type="button" id="more" hidden></button></p>'
+    )
+
+
+def _head(runs: Sequence[Run]) -> str:
+    """Return two lines of headers, every one a button that sorts; those over a pair of columns sort by the headline."""
+    groups = [(run.name, f"r{number}") for number, run in enumerate(runs)]
+    groups += [(f"{run.name} − {runs[0].name}", "apart") for run in runs[1:]]
+    plain = "".join(
+        f'<th scope="col" rowspan="2" data-column="{place}" aria-sort="none">'
+        f'<button type="button">{title}</button></th>'
+        for place, title in enumerate(_PLAIN_COLUMNS)
+    )
+    over = "".join(
+        f'<th scope="colgroup" colspan="2" class="{css}" data-headline="{place}" aria-sort="'
+        f'{"none" if place else "descending"}"><button type="button" title="sort by the headline rate">{escape(name)}'
+        "</button></th>"
+        for place, (name, css) in enumerate(groups)
+    )
+    below = "".join(
+        f'<th scope="col" data-column="{len(_PLAIN_COLUMNS) + 2 * place + offset}" aria-sort="none">'
+        f'<button type="button">{title}</button></th>'
+        for place in range(len(groups))
+        for offset, title in enumerate(_METRICS.values())
+    )
+    return f"<thead><tr>{plain}{over}</tr><tr>{below}</tr></thead>"
+
+
+def _cells(
+    rows: Sequence[Mapping[str, Any]], apart: Sequence[Mapping[str, Difference]], scales: Mapping[str, float]
+) -> str:
+    """Return the cells of a language (or macro) behind its name: how much, each run's rates, differences."""
+    first = rows[0]
+    cells = [
+        f'<td data-value="{first["utterances"]}">{first["utterances"]:,}</td>',
+        f'<td data-value="{first["hours"]:.6f}">{first["hours"]:.2f}</td>',
+    ]
+    for row in rows:
+        for metric in _METRICS:
+            headline = ' class="headline"' if row.get("headline_metric") == metric else ""
+            picture = charts.interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], scales[metric])
+            cells.append(
+                f'<td{headline} data-value="{row[metric]:.6f}">{row[metric]:.2f}'
+                f"<small>{_range(row, metric)}</small>{picture}</td>"
+            )
+    for of_run in apart:
+        for metric in _METRICS:
+            number = of_run[metric]
+            picture = charts.difference(number.value, number.low, number.high, scales["difference"])
+            cells.append(
+                f'<td class="{number.verdict}" data-value="{number.value:.6f}">{_signed(number.value)}'
+                f"<small>[{_signed(number.low)}, {_signed(number.high)}]</small>{picture}</td>"
+            )
+    return "".join(cells)
+
+
+def kinds(runs: Sequence[Run], lang: str) -> str:
+    """Return the kinds of errors of a language: in words and in letters, a line for each run."""
+    lines = []
+    for unit, title in (("word", "words"), ("character", "letters")):
+        for number, run in enumerate(runs):
+            row = run.languages[lang]
+            counts = "".join(f"<td>{row[f'{unit}_{kind}']:,}</td>" for kind in KINDS)
+            lines.append(
+                f'<tr><th scope="row">{title}, <b class="r{number}">{escape(run.name)}</b></th>'
+                f"<td>{row[f'reference_{unit}s']:,}</td>{counts}</tr>"
+            )
+    columns = "".join(f'<th scope="col">{title}</th>' for title in ("errors in", "of the references", *KINDS))
+    return f'<table class="kinds"><thead><tr>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def most_confused(title: str, runs: Sequence[Run], counters: Sequence[Counter[Confusion]], number: int) -> str:
+    """Return three small tables: the most frequent substitutions, deletions and insertions, counts of each run."""
+    names = "".join(f'<th scope="col" class="r{place}">{escape(run.name)}</th>' for place, run in enumerate(runs))
+    found = []
+    for kind in KINDS:
+        rows = [
+            f'<tr><td class="pair">{_pair(confusion)}</td>{"".join(f"<td>{count:,}</td>" for count in counts)}</tr>'
+            for confusion, counts in confusions.most_frequent(counters, kind, number)
+        ]
+        if rows:
+            found.append(
+                f'<table class="confused"><caption>{kind}</caption><thead><tr><td></td>{names}</tr></thead>'
+                f"<tbody>{''.join(rows)}</tbody></table>"
+            )
+    if not found:
+        return ""
+    return f'<div class="confusions"><h4>{escape(title)}</h4><div>{"".join(found)}</div></div>'
+
+
+def _pair(confusion: Confusion) -> str:
+    return " → ".join(f"<bdi{_title(text)}>{escape(utterances.visible(text))}</bdi>" for text in confusion)
+
+
+def _title(text: str) -> str:
+    """Return an attribute with the code point and name of a letter: they tell letters apart that look alike."""
+    return f' title="U+{ord(text):04X} {escape(unicodedata.name(text, ""))}"' if len(text) == 1 else ""
+
+
+def find_text(lang: str, names: Mapping[str, str]) -> str:
+    """Return what the filter box looks through."""
+    return escape(f"{lang} {names[lang]}".lower())
+
+
+def _range(row: Mapping[str, Any], metric: str) -> str:
+    return f"[{row[f'{metric}_low']:.2f}, {row[f'{metric}_high']:.2f}]"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−") if f"{value:.2f}" not in ("0.00", "-0.00") else "0.00"

@@ -1,0 +1,138 @@
+"""Utterances as HTML: the reference above what each run made of it, in columns, errors in colour."""
+
+import itertools
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+from mms_recipes import metrics
+from mms_recipes.report.players import Key
+from mms_recipes.report.runs import Hypothesis, Run
+
+VISIBLE = {" ": "␣", "": "∅"}
+# Browsers choose the font of Chinese characters by these; for other languages the code of ISO 639-3 will do.
+_HTML_LANGS = {"cmn": "zh-Hans", "jpn": "ja", "kor": "ko", "yue": "zh-Hant"}
+_MARKS = {"equal": "", "substitute": ' class="s"', "delete": ' class="d"', "insert": ' class="n"'}
+_VIRAMA = 9  # the combining class of the signs that join the next letter to the one before
+
+Cell = metrics.Aligned | None  # None: another run inserted something here
+
+
+class Column(NamedTuple):
+    """What stands above each other: a unit of the reference ("" where there is none) and one cell for each run."""
+
+    reference: str
+    cells: list[Cell]
+
+
+def chosen(runs: Sequence[Run], lang: str, number: int | None) -> list[int]:
+    """Return the places of the `number` (None: all) utterances with the most errors over all runs, worst first.
+
+    Errors are those of the language's headline metric. Utterances without errors are left out unless all are wanted.
+    """
+    first = runs[0].hypotheses[lang]
+    metric = runs[0].languages[lang]["headline_metric"]
+    errors = [sum(_errors(run.hypotheses[lang][place], metric) for run in runs) for place in range(len(first))]
+    order = sorted(range(len(first)), key=lambda place: (-errors[place], first[place].uid))
+    return order if number is None else [place for place in order if errors[place]][:number]
+
+
+def html(runs: Sequence[Run], lang: str, place: int, audio: Mapping[Key, str]) -> str:
+    """Return one utterance of a language: its id, errors of each run, player where there is audio, alignment."""
+    scores = [run.hypotheses[lang][place] for run in runs]
+    by_characters = runs[0].languages[lang]["headline_metric"] == "cer"
+    space = runs[0].space
+    reference, *hypotheses = (
+        list(space.join(text.split())) if by_characters else text.split()
+        for text in (scores[0].reference, *(score.hypothesis for score in scores))
+    )
+    uid = escape(scores[0].uid)
+    source = audio.get((lang, scores[0].uid))
+    play = f'<button type="button" class="play" data-src="{escape(source or "")}" aria-label="play {uid}">▶</button>'
+    labels = "".join(f'<b class="r{number}">{escape(run.name)}</b>' for number, run in enumerate(runs))
+    columns = "".join(map(_column_html, align_all(reference, hypotheses))) if reference or any(hypotheses) else ""
+    classes = "al ch" if by_characters else "al"
+    code = _HTML_LANGS.get(lang.partition("-")[0], lang.partition("-")[0])
+    return (
+        f"<article><header>{play if source else ''}<code>{uid}</code>{_counts(runs, scores, space)}</header>"
+        f'<div class="rows"><div class="who"><b>reference</b>{labels}</div>'
+        f'<div class="{classes}" dir="auto" lang="{escape(code)}">{columns}</div></div></article>\n'
+    )
+
+
+def align_all(reference: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> Iterator[Column]:
+    """Align several hypotheses with one reference: a column for each unit of it, and for what was inserted between."""
+    gaps: list[list[list[Cell]]] = []  # [run][place in the reference][insertions before it]
+    matches: list[list[Cell]] = []  # [run][place in the reference]
+    for hypothesis in hypotheses:
+        gaps.append([[]])
+        matches.append([])
+        for step in metrics.align(reference, hypothesis):
+            if step.operation == "insert":
+                gaps[-1][-1].append(step)
+            else:
+                matches[-1].append(step)
+                gaps[-1].append([])
+    for place in range(len(reference) + 1):
+        for cells in itertools.zip_longest(*(of_run[place] for of_run in gaps)):
+            yield Column("", list(cells))
+        if place < len(reference):
+            yield Column(reference[place], [of_run[place] for of_run in matches])
+
+
+def _column_html(column: Column) -> str:
+    cells = "".join(
+        "<i></i>" if cell is None else f"<i{_MARKS[cell.operation]}>{_inner(cell)}</i>" for cell in column.cells
+    )
+    return f"<span><b>{escape(visible(column.reference) if column.reference else '')}</b>{cells}</span>"
+
+
+def _inner(step: metrics.Aligned) -> str:
+    """Return the hypothesis of a step; in a word that stands for another one, the letters that differ are marked."""
+    if step.operation != "substitute" or len(step.hypothesis) == 1:
+        return escape(visible(step.hypothesis))
+    marked = []
+    for edit in metrics.align(clusters(step.reference), clusters(step.hypothesis)):
+        if edit.hypothesis:
+            text = escape(visible(edit.hypothesis))
+            marked.append(text if edit.operation == "equal" else f"<u>{text}</u>")
+    return "".join(marked).replace("</u><u>", "")
+
+
+def visible(text: str) -> str:
+    """Return text that can be seen: a sign for a space and for nothing, a combining mark alone on a dotted circle."""
+    if text in VISIBLE:
+        return VISIBLE[text]
+    return f"\u25cc{text}" if unicodedata.category(text[0]) in ("Mn", "Me", "Mc") else text
+
+
+def clusters(word: str) -> list[str]:
+    """Split a word where colours may change: not before a combining mark, nor behind a sign that joins letters."""
+    parts: list[str] = []
+    for letter in word:
+        joined = parts and (
+            unicodedata.category(letter) in ("Mn", "Me", "Mc", "Cf")
+            or unicodedata.category(parts[-1][-1]) == "Cf"
+            or unicodedata.combining(parts[-1][-1]) == _VIRAMA
+        )
+        if joined:
+            parts[-1] += letter
+        else:
+            parts.append(letter)
+    return parts
+
+
+def _errors(score: Hypothesis, metric: str) -> int:
+    return score.word_errors if metric == "wer" else score.character_errors
+
+
+def _counts(runs: Sequence[Run], scores: Sequence[Hypothesis], space: str) -> str:
+    """Return the errors of each run, in words and in letters."""
+    words = len(scores[0].reference.split())
+    letters = len(space.join(scores[0].reference.split()))
+    return "".join(
+        f'<span><b class="r{number}">{escape(run.name)}</b> {score.word_errors}/{words} words, '
+        f"{score.character_errors}/{letters} letters</span>"
+        for number, (run, score) in enumerate(zip(runs, scores, strict=True))
+    )
