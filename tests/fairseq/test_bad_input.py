@@ -91,7 +91,7 @@ def command(module: str, *arguments: str, folder: Path) -> tuple[int, str]:
         (
             "train",
             ["+experiment=smoke_pretrain", "task.data=nowhere"],
-            "nowhere: no manifests, expected nowhere/<lang>/",
+            "task.data=nowhere: no such folder; give the folder of <corpus>/<lang>/train.tsv",
         ),
         ("train", ["+experiment=smoke_lash"], "smoke_lsah"),
         ("train", ["+experiment=smoke_lsah", "task.langz=[eng]"], "no such key; nearest: task.langs"),

@@ -1,10 +1,15 @@
 """The chain of the demo on tones: pretrain, dense, LSAH, evaluate. It must learn."""
 
+import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import merge_adapters
+import numpy as np
 import pytest
+import soundfile
 import torch
 from omegaconf import OmegaConf
 
@@ -41,6 +46,34 @@ def test_one_file_checkpoint_scores_as_its_adapters(chain: Path) -> None:
     from_folder = evaluate(chain, chain / "runs/smoke_lsah/adapters", "folder")
     from_file = evaluate(chain, chain / "lsah.pt", "file")
     assert from_file["languages"] == from_folder["languages"]
+
+
+def test_transcribing_files_is_evaluating_them(chain: Path, tmp_path: Path) -> None:
+    adapters, out = chain / "runs/smoke_lsah/adapters", chain / "transcribed"
+    evaluate(chain, adapters, out.name)
+    with (out / "hypotheses.tsv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["lang"] == "fra"]
+    expected = {row["uid"]: row["hypothesis"] for row in rows}
+    audio, stereo, broken = chain / "data/fra/audio", tmp_path / "stereo.flac", tmp_path / "broken.wav"
+    samples, rate = soundfile.read(audio / "test_0.wav")
+    soundfile.write(stereo, np.stack([samples, samples], 1), rate)
+    broken.write_bytes(b"no audio")
+    soundfile.write(tmp_path / "short.wav", samples[:300], rate)
+    files = [stereo, broken, tmp_path / "short.wav", *(audio / f"test_{number}.wav" for number in range(6))]
+    command = [sys.executable, "-m", "mms_recipes.transcribe", *map(str, files), "--checkpoint", str(adapters)]
+    found = subprocess.run([*command, "--lang", "fra"], capture_output=True, text=True, check=False)
+    heard = dict(line.split("\t") for line in found.stdout.splitlines())
+    assert found.returncode == 1 and list(heard) == [str(files[0]), *map(str, files[3:])]  # in the order given
+    assert heard[str(stereo)] == expected["fra_test_0"]
+    assert [heard[str(audio / f"test_{n}.wav")] for n in range(6)] == [expected[f"fra_test_{n}"] for n in range(6)]
+    assert "2 of 9 files could not be used" in found.stderr and "broken.wav: not readable as audio" in found.stderr
+    assert "short.wav: 0.019 s, shorter than what the model looks at" in found.stderr
+    long = subprocess.run(
+        [*command, "--lang", "fra", "--batch-seconds", "0.1"], capture_output=True, text=True, check=False
+    )
+    assert long.returncode == 1 and "longer than a batch of 0.1 s; cut it with tools/segment_audio.py" in long.stderr
+    unknown = subprocess.run([*command, "--lang", "deu"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 1 and "no adapter for deu" in unknown.stderr
 
 
 def test_run_folder_says_what_the_run_was(chain: Path) -> None:

@@ -17,7 +17,7 @@ LAYERS = {
     "decoding": "decoding models.adapters units",
     "plug-ins": "adapter_files checkpoints criterions data emissions fairseq_compat huggingface models optimizers "
     "plugins recognizer sharding tasks",
-    "engine": "config devices evaluator preflight runner",
+    "engine": "config devices evaluator preflight runner transcriber",
     "commands": "evaluate identify report.__main__ train transcribe",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
