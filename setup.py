@@ -33,7 +33,7 @@ EXTRAS = {
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
     "bench": ["transformers>=5,<6"],
-    "plots": ["matplotlib"],  # tools/plot_curves.py, python -m mms_recipes.report --png
+    "plots": ["matplotlib"],  # tools/plot_curves.py, mms_recipes.tune, mms_recipes.report --png
     "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
     "test": [
         "pytest",

@@ -80,7 +80,33 @@ class EvaluateConfig:
     batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
     device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})
     count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})
+    word_times: bool = field(default=True, metadata={"help": "write when each word was said and how sure the model is"})
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+@dataclass
+class TuneConfig:
+    """What `python -m mms_recipes.tune` takes."""
+
+    checkpoint: str = field(default=MISSING, metadata={"help": "as evaluate takes it"})
+    data: str = field(default=MISSING, metadata={"help": "folder of <lang>/<split>.tsv and .ltr"})
+    out: str = field(default="outputs/tuning", metadata={"help": "work folder: emissions, all points, pictures"})
+    base: str | None = field(default=None, metadata={"help": "the adapters' base, if it moved since training"})
+    split: str = field(default="dev", metadata={"help": "dev, or train; never what is tested"})
+    langs: list[str] = field(
+        default_factory=list, metadata={"help": "ids and set names; empty: every language in data"}
+    )
+    num_shards: int = field(default=1, metadata={"help": "split the languages into this many jobs, >= 1"})
+    shard: int = field(default=0, metadata={"help": "which of the jobs this is, 0 to num_shards - 1"})
+    batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
+    device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})
+    count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})
+    lm_weight_range: list[float] = field(default_factory=lambda: [0.0, 5.0], metadata={"help": "lowest, highest"})
+    word_score_range: list[float] = field(default_factory=lambda: [-3.0, 3.0], metadata={"help": "of word models"})
+    sil_score_range: list[float] = field(default_factory=lambda: [-3.0, 3.0], metadata={"help": "of letter models"})
+    step: float = field(default=1.0, metadata={"help": "of the coarse grid, above 0"})
+    finest: float = field(default=0.25, metadata={"help": "step to refine down to; not below step: the grid alone"})
+    decoding: DecodingConfig = field(default_factory=BeamConfig)
 
 
 def register() -> None:
@@ -88,6 +114,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="tune_schema", node=TuneConfig)
     store.store(group="decoding", name="greedy_search", node=DecodingConfig)
     store.store(group="decoding", name="beam_search", node=BeamConfig)
 

@@ -1,6 +1,7 @@
 """Utterances of a split in batches, and the emissions of a language's utterances, block by block."""
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,12 @@ class Split:
             )
         if empty:
             logger.warning("%s: %d of %d references are empty", self.labels.words.file, empty, len(self.utterances))
+
+
+def frame_seconds(recognizer: Recognizer) -> float:
+    """How far the frames of a model's emissions lie apart: 0.02 s for wav2vec 2.0's convolutions."""
+    layers = recognizer.encoder.w2v.feature_extractor.modules()
+    return math.prod(m.stride[0] for m in layers if isinstance(m, torch.nn.Conv1d)) / manifest.SAMPLE_RATE
 
 
 def batches(order: np.ndarray, sizes: np.ndarray, max_samples: int) -> Iterator[np.ndarray]:

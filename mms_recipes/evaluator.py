@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
 from mms_recipes import __version__, config, devices, emissions, languages, manifest, metrics, report, validation
-from mms_recipes.decoding import beam, language_model, pool
+from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions, Hypothesis
+from mms_recipes.decoding.greedy import greedy
+from mms_recipes.decoding.word_times import Timing
 from mms_recipes.emissions import Split
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, load_recognizer
@@ -53,9 +55,11 @@ def evaluate(cfg: DictConfig) -> Path:
         found = list(score_beam(recognizer, splits, cfg, options))
         scores, nbest = [one for one, _ in found], [line for _, lines in found for line in lines]
     else:
-        scores = list(score(recognizer, splits, int(cfg.batch_seconds * SAMPLE_RATE), cfg.count_space))
+        scores = list(score(recognizer, splits, int(cfg.batch_seconds * SAMPLE_RATE), cfg.count_space, cfg.word_times))
     seconds = sum(s.seconds for s in scores)
     logger.info("%.0f s of audio in %.1f s", seconds, time.monotonic() - start)
+    if untimed := sum(s.word_times is not None and s.confidence is None and bool(s.hypothesis) for s in scores):
+        logger.warning("%d hypotheses do not fit into their frames: no word times and no confidence", untimed)
     settings = _settings(cfg, recognizer.base_hash, options)
     (out / NBEST).unlink(missing_ok=True)  # of an earlier evaluation
     report.write_report(out, scores, {lang: len(split.utterances) for lang, split in splits.items()}, settings)
@@ -87,7 +91,7 @@ def beam_options(decoding: DictConfig, langs: list[str]) -> dict[str, BeamOption
 
 
 def score(
-    recognizer: Recognizer, splits: dict[str, Split], max_samples: int, count_space: bool
+    recognizer: Recognizer, splits: dict[str, Split], max_samples: int, count_space: bool, timed: bool = True
 ) -> Iterator[report.UtteranceScore]:
     """Yield the score of every utterance; languages share batches, sorted by length, longest first."""
     places = [(lang, row) for lang, split in splits.items() for row in range(len(split.utterances))]
@@ -97,20 +101,36 @@ def score(
     with tqdm(total=round(total), desc="evaluate", unit="s of audio", mininterval=1) as progress:
         for batch in emissions.batches(order, sizes, max_samples):
             chosen = [places[index] for index in batch]
-            yield from _score_batch(recognizer, splits, chosen, count_space)
+            yield from _score_batch(recognizer, splits, chosen, count_space, timed)
             progress.update(round(float(sizes[batch].sum()) / SAMPLE_RATE))
 
 
 def _score_batch(
-    recognizer: Recognizer, splits: dict[str, Split], chosen: list[tuple[str, int]], count_space: bool
+    recognizer: Recognizer, splits: dict[str, Split], chosen: list[tuple[str, int]], count_space: bool, timed: bool
 ) -> Iterator[report.UtteranceScore]:
     padded, lengths = emissions.read_batch(recognizer, splits, chosen)
-    hypotheses = recognizer.transcribe(padded, lengths, [lang for lang, _ in chosen])
-    for (lang, row), hypothesis in zip(chosen, hypotheses, strict=True):
-        yield _utterance_score(lang, splits[lang], row, hypothesis, count_space)
+    langs = [lang for lang, _ in chosen]
+    emissions_BTV, frames_B = recognizer.emissions(padded, lengths, langs)
+    hypotheses = [recognizer.words(row, lang) for row, lang in zip(greedy(emissions_BTV, frames_B), langs, strict=True)]
+    timings = _time_best_paths(recognizer, emissions_BTV, frames_B, langs) if timed else [None] * len(chosen)
+    for (lang, row), hypothesis, timing in zip(chosen, hypotheses, timings, strict=True):
+        yield _utterance_score(lang, splits[lang], row, hypothesis, count_space, timing)
 
 
-def _utterance_score(lang: str, split: Split, row: int, hypothesis: str, count_space: bool) -> report.UtteranceScore:
+def _time_best_paths(
+    recognizer: Recognizer, emissions_BTV: torch.Tensor, frames_B: torch.Tensor, langs: list[str]
+) -> Iterator[Timing]:
+    """Yield the timing of each utterance's most likely path: no other alignment of what greedy search found is."""
+    scores_BT, path_BT = (tensor.cpu().numpy() for tensor in emissions_BTV.max(-1))
+    seconds = emissions.frame_seconds(recognizer)
+    for path_T, scores_T, frames, lang in zip(path_BT, scores_BT, frames_B.tolist(), langs, strict=True):
+        symbols, by_unit = recognizer.dictionary(lang).symbols, languages.is_character_scored(lang)
+        yield word_times.time_path(path_T[:frames], scores_T[:frames], symbols, seconds, by_unit)
+
+
+def _utterance_score(
+    lang: str, split: Split, row: int, hypothesis: str, count_space: bool, timing: Timing | None
+) -> report.UtteranceScore:
     reference = split.labels.words[row]
     return report.UtteranceScore(
         uid=split.labels.uids[row],
@@ -120,6 +140,8 @@ def _utterance_score(lang: str, split: Split, row: int, hypothesis: str, count_s
         words=metrics.word_errors(reference, hypothesis),
         characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
         seconds=int(split.utterances.num_samples[row]) / SAMPLE_RATE,
+        confidence=timing and timing.confidence,
+        word_times=timing and timing.words,
     )
 
 
@@ -137,7 +159,7 @@ def score_beam(
     """
     folder = Path(cfg.decoding.lm)
     drop_oov, workers = cfg.decoding.drop_oov, pool.num_workers(cfg.decoding.workers)
-    words = {lang: _searches_words(cfg.decoding.search, folder / lang) for lang in splits}
+    words = {lang: searches_words(cfg.decoding.search, folder / lang) for lang in splits}
     for lang in splits:
         beam.check_files(folder / lang, recognizer.dictionary(lang).symbols, words[lang], drop_oov)
     total = sum(len(split.utterances) for split in splits.values())
@@ -147,37 +169,48 @@ def score_beam(
             space = beam.load_space(folder / lang, recognizer.dictionary(lang).symbols, words[lang], drop_oov)
             decoder = space.decoder(options[lang])
             done: dict[int, tuple[report.UtteranceScore, list[str]]] = {}
-            for row, found in _search(recognizer, lang, split, int(cfg.batch_seconds * SAMPLE_RATE), decoder, workers):
-                texts = [_text(recognizer, lang, hypothesis) for hypothesis in found]
-                scored = _utterance_score(lang, split, row, texts[0], cfg.count_space)
+            for row, found, timing in _search(recognizer, lang, split, cfg, decoder, workers):
+                texts = [hypothesis_text(recognizer, lang, hypothesis) for hypothesis in found]
+                scored = _utterance_score(lang, split, row, texts[0], cfg.count_space, timing)
                 done[row] = scored, _nbest_lines(scored.uid, lang, found, texts)
                 progress.update()
             yield from (done[row] for row in sorted(done, key=lambda row: (-split.utterances.num_samples[row], row)))
 
 
-def _searches_words(search: str, folder: Path) -> bool:
+def searches_words(search: str, folder: Path) -> bool:
     return search == WORD_LM or (search == EITHER_LM and (folder / language_model.LEXICON).is_file())
 
 
 def _search(
-    recognizer: Recognizer, lang: str, split: Split, max_samples: int, decoder: beam.BeamDecoder, workers: int
-) -> Iterator[tuple[int, list[Hypothesis]]]:
-    """Yield each row of a split with its hypotheses; a block's emissions come first, then its searches in parallel."""
+    recognizer: Recognizer, lang: str, split: Split, cfg: DictConfig, decoder: beam.BeamDecoder, workers: int
+) -> Iterator[tuple[int, list[Hypothesis], Timing | None]]:
+    """Yield each row of a split with its hypotheses and the best one's timing.
+
+    A block's emissions come first, then its searches in parallel.
+    """
     rows: list[int] = []
     emissions_TV: list[np.ndarray] = []
+    symbols, seconds = recognizer.dictionary(lang).symbols, emissions.frame_seconds(recognizer)
+    by_unit = languages.is_character_scored(lang)
 
-    def search(item: int) -> list[Hypothesis]:
-        return decoder.decode(emissions_TV[item])
+    def search(item: int) -> tuple[list[Hypothesis], Timing | None]:
+        found = decoder.decode(emissions_TV[item])
+        if not cfg.word_times:
+            return found, None
+        best = found[0]
+        timing = word_times.time_hypothesis(emissions_TV[item], best.units, symbols, seconds, by_unit, best.words)
+        return found, timing or Timing([], None)
 
     def name(item: int) -> str:
         return f"{lang} {split.labels.uids[rows[item]]}"
 
+    max_samples = int(cfg.batch_seconds * SAMPLE_RATE)
     for rows, emissions_TV in emissions.blocks(recognizer, lang, split, max_samples):  # noqa: B007 (search reads them)
         found = pool.work_through(search, len(rows), workers, name)
-        yield from ((rows[item], hypotheses) for item, hypotheses in found)
+        yield from ((rows[item], hypotheses, timing) for item, (hypotheses, timing) in found)
 
 
-def _text(recognizer: Recognizer, lang: str, hypothesis: Hypothesis) -> str:
+def hypothesis_text(recognizer: Recognizer, lang: str, hypothesis: Hypothesis) -> str:
     return recognizer.words(hypothesis.units, lang) if hypothesis.words is None else " ".join(hypothesis.words)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mms_recipes.metrics import ErrorCounts
 BOOTSTRAP_SEED, BOOTSTRAP_RESAMPLES = 1, 1000
 WORST_UTTERANCES = 20  # per language
 MACRO = "macro"
+WORDS = "words.tsv"
 COMPARABLE_SETTINGS = ("split", "count_space", "normalization")  # runs in one table must agree on them
 _KINDS = ("substitutions", "deletions", "insertions")
 
@@ -26,7 +27,11 @@ Rates = npt.NDArray[np.float64]  # of resampled corpora, percent
 
 @dataclass(frozen=True)
 class UtteranceScore:
-    """One utterance as it was recognised. `reference` and `hypothesis` are words, `seconds` its duration."""
+    """One utterance as it was recognised. `reference` and `hypothesis` are words, `seconds` its duration.
+
+    `word_times` holds (word, start, end, confidence) in seconds, None where words were not timed; `confidence` is None
+    where it is not known.
+    """
 
     uid: str
     lang: str
@@ -35,6 +40,8 @@ class UtteranceScore:
     words: ErrorCounts
     characters: ErrorCounts
     seconds: float
+    confidence: float | None = None
+    word_times: Sequence[tuple[str, float, float, float]] | None = None
 
 
 def write_report(
@@ -42,6 +49,7 @@ def write_report(
 ) -> None:
     """Write scores.tsv, scores.json, hypotheses.tsv and worst_utterances.txt into `folder`.
 
+    Where words were timed, words.tsv holds them and hypotheses.tsv has a last column more, the confidence.
     `expected` is the number of utterances of each language's manifest. When other numbers were scored, or one twice,
     it raises ValueError and writes nothing.
     """
@@ -52,22 +60,38 @@ def write_report(
     rows = _score_rows(by_lang)
     macro_row = rows[-1]
     document = {"settings": dict(settings), "languages": {row["lang"]: row for row in rows[:-1]}, MACRO: macro_row}
-    hypotheses = ["\t".join(["uid", "lang", "reference", "hypothesis", "word_errors", "character_errors"])]
-    for score in sorted(scores, key=lambda s: (s.lang, s.uid)):
-        texts = [score.uid, score.lang, " ".join(score.reference.split()), " ".join(score.hypothesis.split())]
-        hypotheses.append("\t".join([*texts, str(score.words.errors), str(score.characters.errors)]))
+    timed = any(score.word_times is not None for score in scores)
+    ordered = sorted(scores, key=lambda s: (s.lang, s.uid))
     worst = [line for lang, listed in by_lang.items() for line in _worst_lines(lang, listed)]
     header = list(rows[0])
     table = ["\t".join(header), *("\t".join(_cell(row.get(key)) for key in header) for row in rows)]
-    _write_together(
-        folder,
-        {
-            "hypotheses.tsv": "\n".join(hypotheses) + "\n",
-            "worst_utterances.txt": "\n".join(worst) + "\n",
-            "scores.tsv": "\n".join(table) + "\n",
-            "scores.json": json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        },
-    )
+    contents = {
+        "hypotheses.tsv": "".join(f"{line}\n" for line in _hypothesis_lines(ordered, timed)),
+        "worst_utterances.txt": "\n".join(worst) + "\n",
+        "scores.tsv": "\n".join(table) + "\n",
+        "scores.json": json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    if timed:
+        contents = {WORDS: "".join(f"{line}\n" for line in _word_lines(ordered))} | contents
+    else:
+        (folder / WORDS).unlink(missing_ok=True)  # of an earlier evaluation
+    _write_together(folder, contents)
+
+
+def _hypothesis_lines(scores: Sequence[UtteranceScore], timed: bool) -> Iterator[str]:
+    header = ["uid", "lang", "reference", "hypothesis", "word_errors", "character_errors"]
+    yield "\t".join([*header, "confidence"] if timed else header)
+    for score in scores:
+        cells = [score.uid, score.lang, " ".join(score.reference.split()), " ".join(score.hypothesis.split())]
+        cells += [str(score.words.errors), str(score.characters.errors)]
+        yield "\t".join([*cells, _cell(score.confidence)] if timed else cells)
+
+
+def _word_lines(scores: Sequence[UtteranceScore]) -> Iterator[str]:
+    yield "\t".join(["uid", "lang", "word", "start", "end", "confidence"])
+    for score in scores:
+        for word, start, end, confidence in score.word_times or ():
+            yield f"{score.uid}\t{score.lang}\t{word}\t{start:.3f}\t{end:.3f}\t{confidence:.4f}"
 
 
 def _check_counts(scores: Sequence[UtteranceScore], expected: Mapping[str, int]) -> None:

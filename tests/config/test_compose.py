@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mms_recipes import config, runner
 
-NUM_FILES = 36
+NUM_FILES = 37
 GROUPS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
 FILES = sorted(config.CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
@@ -51,7 +51,7 @@ def missing_keys(section: object, prefix: str = "") -> list[str]:
 def test_all_files_are_known() -> None:
     """A new file is counted here, and so covered: an experiment, a group file, a preset (test_presets.py) or a root."""
     assert len(FILES) == NUM_FILES
-    roots = {config.CONFIGS / "train.yaml", config.CONFIGS / "evaluate.yaml"}
+    roots = {config.CONFIGS / "train.yaml", config.CONFIGS / "evaluate.yaml", config.CONFIGS / "tune.yaml"}
     experiments = {config.CONFIGS / "experiment" / f"{name}.yaml" for name in EXPERIMENTS}
     presets = {path for path in FILES if path.parent.name == "preset"}
     searches = {config.CONFIGS / "decoding" / f"{name}.yaml" for name in SEARCHES}

@@ -16,7 +16,7 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
-from mms_recipes import config, evaluator, text
+from mms_recipes import config, evaluator, manifest, text
 from mms_recipes.decoding import beam, pool
 from mms_recipes.decoding.beam import BeamOptions
 from tests.fairseq import tones
@@ -141,18 +141,19 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(good: Path, out: Path, data: Path | None = None, **decoding: object) -> Path:
+def evaluate(good: Path, out: Path, data: Path | None = None, word_times: bool = True, **decoding: object) -> Path:
     search = {"search": "word_lm", "lm": str(good / "lm" / "words"), "beam_size": 30, "beam_size_token": 10} | decoding
     node = OmegaConf.structured(config.DecodingConfig if search["search"] == "greedy" else config.BeamConfig)
     if search["search"] == "greedy":
         search = {"search": "greedy"}
-    given = {"checkpoint": str(good / "adapters"), "data": str(data or good / "data"), "out": str(out)}
+    given: dict[str, object] = {"checkpoint": str(good / "adapters"), "data": str(data or good / "data")}
+    given |= {"out": str(out), "word_times": word_times}
     cfg = OmegaConf.structured(config.EvaluateConfig)
     cfg.decoding = OmegaConf.merge(node, search)
     return evaluator.evaluate(OmegaConf.merge(cfg, given))  # type: ignore[arg-type]
 
 
-FILES = ("hypotheses.tsv", "scores.tsv", "nbest.tsv", "worst_utterances.txt")
+FILES = ("hypotheses.tsv", "words.tsv", "scores.tsv", "nbest.tsv", "worst_utterances.txt")
 
 
 @pytest.mark.parametrize("search", ["word_lm", "letter_lm"])
@@ -194,6 +195,39 @@ def test_greedy_says_and_writes_what_it_did(good: Path, tmp_path: Path) -> None:
     settings = json.loads((out / "scores.json").read_text())["settings"]
     assert settings["decoding"] == "greedy" and list(settings)[-2:] == ["decoding", "normalization"]
     assert not (out / "nbest.tsv").exists()  # of the search before
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    header, *rows = (line.split("\t") for line in path.read_text().splitlines())
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize("search", ["greedy", "word_lm", "letter_lm"])
+def test_words_of_every_hypothesis_have_their_times(good: Path, tmp_path: Path, search: str) -> None:
+    lm = str(good / "lm" / ("letters" if search == "letter_lm" else "words"))
+    out = evaluate(good, tmp_path / "out", search=search, lm=lm)
+    words, ends = read_table(out / "words.tsv"), {}
+    for lang in LANGS:
+        table = manifest.read_manifest(good / "data" / lang / "test.tsv")
+        uids = (good / "data" / lang / "test.uid").read_text().split()
+        ends |= dict(zip(uids, (table.num_samples / manifest.SAMPLE_RATE).tolist(), strict=True))
+    for row in read_table(out / "hypotheses.tsv"):
+        mine = [word for word in words if (word["lang"], word["uid"]) == (row["lang"], row["uid"])]
+        assert [word["word"] for word in mine] == row["hypothesis"].split()
+        times = [float(word[name]) for word in mine for name in ("start", "end")]
+        assert times == sorted(times) and all(0 <= time <= ends[row["uid"]] for time in times)
+        assert all(float(word["end"]) - float(word["start"]) >= 0.0199 for word in mine)
+        assert 0 < float(row["confidence"]) <= 1 and all(0 < float(word["confidence"]) <= 1 for word in mine)
+    assert len(words) > 10 or search == "greedy"  # the model was hardly trained, a language model makes it speak
+
+
+@pytest.mark.parametrize("search", ["greedy", "word_lm"])
+def test_without_word_times_all_else_is_the_same(good: Path, tmp_path: Path, search: str) -> None:
+    timed = evaluate(good, tmp_path / "timed", search=search)
+    rows = [line.rpartition("\t")[0] for line in (timed / "hypotheses.tsv").read_text().splitlines()]
+    out = evaluate(good, timed, search=search, word_times=False)
+    assert (out / "hypotheses.tsv").read_text().splitlines() == rows
+    assert not (out / "words.tsv").exists()  # of the evaluation before
 
 
 def test_tuned_weights_are_used_unless_others_are_given(good: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ LAYERS = {
     "domain": "alignment audio_files curves languages lm_text manifest metrics ngrams preparation report sampling "
     "segmentation text validation watchdog",
     "decoding": "decoding models.adapters units",
-    "plug-ins": "adapter_files checkpoints criterions data emissions fairseq_compat huggingface models optimizers "
-    "plugins recognizer sharding tasks",
-    "engine": "config devices evaluator preflight runner transcriber",
-    "commands": "evaluate identify report.__main__ train transcribe",
+    "plug-ins": "adapter_files checkpoints criterions data emission_files emissions fairseq_compat huggingface models "
+    "optimizers plugins recognizer sharding tasks",
+    "engine": "config devices evaluator preflight runner sweep transcriber tuner",
+    "commands": "evaluate identify report.__main__ train transcribe tune",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
 PACKAGES = {

@@ -1,0 +1,161 @@
+"""Times and confidence of the words of a hypothesis, from its best CTC path over the emissions.
+
+A path names a unit or blank for every frame; runs of one unit are one letter. A word lasts from the first to the last
+frame of its letters: CTC models tend to emit a letter in one or two frames within its sound, so words look short.
+
+Confidence is exp of the mean log-probability that the model gives to the path: of a word, over the frames of its
+letters, without blanks and the word mark; of an utterance, over all its frames, so that one without letters has it too.
+It is of the acoustic model alone, also after a search with a language model.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mms_recipes.decoding.greedy import BLANK
+from mms_recipes.text import WORD_END
+
+Floats = npt.NDArray[np.floating]
+Path = npt.NDArray[np.int64]
+
+
+class Word(NamedTuple):
+    """A word of a hypothesis; `start` and `end` in seconds, the end not included, `confidence` in 0 to 1."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Timing(NamedTuple):
+    """The words of an utterance in order, and its confidence; None when it has no frame."""
+
+    words: list[Word]
+    confidence: float | None
+
+
+class _Run(NamedTuple):
+    """Frames of one unit, the end not included, and its letters without a word mark."""
+
+    letters: str
+    begin: int
+    end: int
+
+
+def time_hypothesis(
+    emissions_TV: Floats,
+    units: Sequence[int],
+    symbols: Sequence[str],
+    frame_seconds: float,
+    by_unit: bool = False,
+    words: Sequence[str] | None = None,
+) -> Timing | None:
+    """Align the unit ids of a hypothesis with its log-probabilities (frames, units) and time its words.
+
+    None when its units do not fit into the frames. See `time_path`.
+    """
+    path_T = align(emissions_TV, units)
+    if path_T is None:
+        return None
+    scores_T = np.take_along_axis(emissions_TV, path_T[:, None], 1)[:, 0]
+    return time_path(path_T, scores_T, symbols, frame_seconds, by_unit, words)
+
+
+def align(emissions_TV: Floats, units: Sequence[int]) -> Path | None:
+    """Return the most likely path (frames,) that reads as `units`, ids with repeats and without blanks.
+
+    None when there is none: fewer frames than units and the blanks between repeated ones, or impossible units. Time
+    and memory are O(frames x units), one byte each. Source: Viterbi over 2L+1 states (MMS paper, appendix A).
+    """
+    assert BLANK not in units
+    repeats = sum(one == other for one, other in itertools.pairwise(units))
+    if len(emissions_TV) < len(units) + repeats:
+        return None
+    if len(emissions_TV) == 0:
+        return np.zeros(0, np.int64)
+    best_T = emissions_TV.argmax(1)
+    if _units(best_T) == list(units):  # no path is likelier: so it is after greedy search, and often after others
+        return best_T
+    return _viterbi(emissions_TV, units)
+
+
+def _units(path_T: Path) -> list[int]:
+    return [unit for unit, _ in itertools.groupby(path_T.tolist()) if unit != BLANK]
+
+
+def _viterbi(emissions_TV: Floats, units: Sequence[int]) -> Path | None:
+    """Search states blank, unit 1, blank, unit 2, ..., blank; a blank between two different units may be left out."""
+    states_S = np.full(2 * len(units) + 1, BLANK)
+    states_S[1::2] = units
+    skipping_S = np.full(len(states_S), -np.inf)
+    skipping_S[3::2][states_S[3::2] != states_S[1:-2:2]] = 0
+    # two states in front that are never reached, so that every state has the three that lead to it
+    score_S = np.full(len(states_S) + 2, -np.inf)
+    score_S[2:4] = emissions_TV[0, states_S[:2]]
+    moves_TS = np.zeros((len(emissions_TV), len(states_S)), np.int8)  # how many states further than a frame ago
+    for frame in range(1, len(emissions_TV)):
+        stay_S, step_S, skip_S = score_S[2:], score_S[1:-1], score_S[:-2] + skipping_S
+        best_S = np.maximum(stay_S, step_S)
+        moves_TS[frame] = step_S > stay_S
+        moves_TS[frame][skip_S > best_S] = 2
+        score_S[2:] = np.maximum(best_S, skip_S) + emissions_TV[frame, states_S]
+    state = len(states_S) - 1 if score_S[-1] >= score_S[-2] else len(states_S) - 2
+    if not score_S[state + 2] > -math.inf:
+        return None
+    found_T = np.empty(len(emissions_TV), np.int64)
+    for frame in range(len(emissions_TV) - 1, -1, -1):
+        found_T[frame] = state
+        state -= int(moves_TS[frame, state])
+    return states_S[found_T]
+
+
+def time_path(
+    path_T: Path,
+    scores_T: Floats,
+    symbols: Sequence[str],
+    frame_seconds: float,
+    by_unit: bool = False,
+    words: Sequence[str] | None = None,
+) -> Timing:
+    """Return the words that a path of unit ids of `symbols` spells; `scores_T` are the log-probabilities along it.
+
+    With `by_unit` every unit is an item of its own, for scripts without spaces; word marks are no items. `words` are
+    those of a search with a lexicon: a word that the audio's end cut off is spelt by the path, but not among them.
+    """
+    if len(path_T) == 0:
+        return Timing([], None)
+    spelt = _spelt(path_T, symbols)
+    if words is not None:
+        spelt = spelt[: len(words)]
+    items = [[run] for runs in spelt for run in runs] if by_unit else spelt
+    timed = [_word(runs, scores_T, frame_seconds) for runs in items]
+    if words is not None and not by_unit and len(words) == len(timed):  # a lexicon may spell them otherwise
+        timed = [item._replace(text=word) for item, word in zip(timed, words, strict=True)]
+    return Timing(timed, math.exp(scores_T.mean()))
+
+
+def _spelt(path_T: Path, symbols: Sequence[str]) -> list[list[_Run]]:
+    """Return the runs of each word; a last word without its mark counts as whole."""
+    begins = np.flatnonzero(np.diff(path_T, prepend=-1))
+    ends = np.append(begins[1:], len(path_T)).tolist()
+    spelt: list[list[_Run]] = [[]]
+    for begin, end in zip(begins.tolist(), ends, strict=True):
+        if path_T[begin] == BLANK:
+            continue
+        symbol = symbols[path_T[begin]]
+        if letters := symbol.replace(WORD_END, ""):
+            spelt[-1].append(_Run(letters, begin, end))
+        if spelt[-1] and WORD_END in symbol:
+            spelt.append([])
+    return [runs for runs in spelt if runs]
+
+
+def _word(runs: list[_Run], scores_T: Floats, frame_seconds: float) -> Word:
+    scores = np.concatenate([scores_T[run.begin : run.end] for run in runs])
+    text = "".join(run.letters for run in runs)
+    return Word(text, runs[0].begin * frame_seconds, runs[-1].end * frame_seconds, math.exp(scores.mean()))

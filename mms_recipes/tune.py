@@ -1,0 +1,21 @@
+"""`python -m mms_recipes.tune checkpoint=... data=... decoding.lm=...`: tune the beam search on dev."""
+
+import hydra
+from omegaconf import DictConfig
+
+from mms_recipes import config, runner, tuner
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="tune")
+def main(cfg: DictConfig) -> None:
+    with runner.errors_for_users():
+        found = tuner.tune(cfg)
+        print(tuner.table(found))
+        print(f"all points: {cfg.out}/<lang>/{tuner.POINTS}; weights, which evaluate reads: {cfg.decoding.lm}/<lang>/")
+
+
+if __name__ == "__main__":
+    with runner.errors_for_users():
+        main()
