@@ -55,6 +55,14 @@ def settle_precision(cfg: DictConfig) -> None:
     keep_freed_memory()
 
 
+def choose(name: str) -> torch.device:
+    """The device to run a trained model on: `auto` is CUDA where it is there."""
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory: on small virtual machines page faults otherwise cost most of the time."""
     if platform.libc_ver()[0] == "glibc":

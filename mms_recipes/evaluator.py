@@ -44,10 +44,7 @@ def evaluate(cfg: DictConfig) -> Path:
     folder, out = Path(cfg.data), Path(cfg.out)
     langs = languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(folder, [cfg.split])
     options = beam_options(cfg.decoding, langs)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device)
-    if device.type == "cpu":
-        devices.keep_freed_memory()
-    recognizer = load_recognizer(cfg.checkpoint, device, langs, cfg.base)
+    recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
     start = time.monotonic()
     nbest: list[str] = []

@@ -92,9 +92,9 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
         return
     logger.info("run folder: %s (%s)", run_folder, "resuming" if last.exists() else "new")
     preflight.check(cfg, run_folder)
+    devices.settle_batch(cfg)
     if devices.is_first(cfg):
         record(cfg, run_folder)
-    devices.settle_batch(cfg)
     if HydraConfig.initialized():  # fairseq sets the log up again in the processes that it starts
         cfg.job_logging_cfg = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -9,18 +9,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
-from mms_recipes import devices, runner, transcriber
+from mms_recipes import devices, languages, runner, transcriber
 from mms_recipes.recognizer import load_recognizer
 
 
 def main() -> int:
     args = arguments()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        devices.keep_freed_memory()
-    recognizer = load_recognizer(args.checkpoint, device, [args.lang], args.base)
+    languages.resolve([args.lang])  # a misspelt id, before anything is read
+    recognizer = load_recognizer(args.checkpoint, devices.choose("auto"), [args.lang], args.base)
     wrong = []
     for path, heard in transcriber.transcribe(recognizer, args.files, args.lang, args.batch_seconds):
         if isinstance(heard, ValueError):

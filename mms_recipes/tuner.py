@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 import mms_recipes.plugins  # noqa: F401
@@ -64,10 +63,7 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     words = {lang: evaluator.searches_words(cfg.decoding.search, models / lang) for lang in langs}
     given = {kind: (_options(cfg, kind), _axes(cfg, kind)) for kind in set(words.values())}
     pool.num_workers(cfg.decoding.workers)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device)
-    if device.type == "cpu":
-        devices.keep_freed_memory()
-    recognizer = load_recognizer(cfg.checkpoint, device, langs, cfg.base)
+    recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(data / lang, cfg.split) for lang in langs}
     for lang in langs:
         beam.check_files(models / lang, recognizer.dictionary(lang).symbols, words[lang], cfg.decoding.drop_oov)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mms_recipes import checkpoints, devices, preflight
 from mms_recipes.tasks import pretraining
@@ -257,7 +257,9 @@ def test_going_on_from_a_checkpoint(corpora: Path, tmp_path: Path) -> None:
     first = run(corpora, tmp_path / "first", "optimization.max_update=3")
     path = tmp_path / "first/smoke_pretrain/checkpoints/checkpoint_last.pt"
     settings = (f"checkpoint.finetune_from_model={path}", "optimization.max_update=1", "optimization.lr=[1e-9]")
-    after = run(corpora, tmp_path / "second", *settings)
+    after = run(corpora, tmp_path / "second", *settings, "task.hours_per_update=0.0111")
+    recorded = OmegaConf.load(tmp_path / "second/smoke_pretrain/config.yaml")
+    assert recorded.optimization.update_freq == [2]  # what was derived, not what was asked
     for name, tensor in first.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-6, rtol=0)
 

@@ -74,6 +74,8 @@ def test_transcribing_files_is_evaluating_them(chain: Path, tmp_path: Path) -> N
     assert long.returncode == 1 and "longer than a batch of 0.1 s; cut it with tools/segment_audio.py" in long.stderr
     unknown = subprocess.run([*command, "--lang", "deu"], capture_output=True, text=True, check=False)
     assert unknown.returncode == 1 and "no adapter for deu" in unknown.stderr
+    misspelt = subprocess.run([*command, "--lang", "frx"], capture_output=True, text=True, check=False)
+    assert misspelt.returncode == 1 and "unknown language or set 'frx'" in misspelt.stderr
 
 
 def test_run_folder_says_what_the_run_was(chain: Path) -> None:

@@ -20,7 +20,9 @@ UTTERANCES = [
 ]
 
 
-def utterance(lang: str, uid: str, reference: str, hypothesis: str, count_space: bool = False) -> UtteranceScore:
+def utterance(
+    lang: str, uid: str, reference: str, hypothesis: str, count_space: bool = False, seconds: float = 1.8
+) -> UtteranceScore:
     return UtteranceScore(
         uid=uid,
         lang=lang,
@@ -28,7 +30,7 @@ def utterance(lang: str, uid: str, reference: str, hypothesis: str, count_space:
         hypothesis=hypothesis,
         words=metrics.word_errors(reference, hypothesis),
         characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
-        seconds=1.8,
+        seconds=seconds,
     )
 
 

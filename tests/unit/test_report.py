@@ -7,22 +7,11 @@ from typing import Any
 
 import pytest
 
-from mms_recipes import metrics, report
+from mms_recipes import report
 from mms_recipes.report import UtteranceScore
+from tests.unit.evaluations import utterance
 
 SETTINGS = {"checkpoint": "runs/dense/best.pt", "split": "test", "normalization": "mms-1", "count_space": False}
-
-
-def utterance(lang: str, uid: str, reference: str, hypothesis: str, seconds: float = 1.8) -> UtteranceScore:
-    return UtteranceScore(
-        uid=uid,
-        lang=lang,
-        reference=reference,
-        hypothesis=hypothesis,
-        words=metrics.word_errors(reference, hypothesis),
-        characters=metrics.character_errors(reference, hypothesis),
-        seconds=seconds,
-    )
 
 
 SCORES = [
@@ -217,7 +206,7 @@ def test_worst_utterances_are_the_20_with_most_errors(tmp_path: Path) -> None:
 
 def test_comparison_table(tmp_path: Path) -> None:
     write(tmp_path / "dense")
-    write(tmp_path / "lsah", [utterance(s.lang, s.uid, s.reference, s.reference, s.seconds) for s in SCORES])
+    write(tmp_path / "lsah", [utterance(s.lang, s.uid, s.reference, s.reference, seconds=s.seconds) for s in SCORES])
     paths = {name: tmp_path / name.lower() / "scores.json" for name in ("dense", "LSAH")}
     assert report.comparison_table(paths).splitlines() == [
         "language  utterances  hours  WER dense  CER dense  WER LSAH  CER LSAH",
