@@ -31,7 +31,7 @@ export MALLOC_TOP_PAD_ := 268435456
 .PHONY: help install kenlm demo test lint types quick-tests slow-tests clean
 
 help:
-	@echo "make demo     install, speak a small corpus, train on it, evaluate, print the table"
+	@echo "make demo     install, speak a small corpus, train on it, build language models, evaluate, print the table"
 	@echo "make test     install, then lint, types and all tests"
 	@echo "make kenlm    compile KenLM's programs, for language models, into .kenlm"
 	@echo "make install  only the installation, into $(VENV)"
@@ -86,7 +86,7 @@ $(FAIRSEQ_STAMP): $(FAIRSEQ_WHEEL) | $(PACKAGE_STAMP)
 		device = "CUDA" if torch.cuda.is_available() else "CPU"; print("==> fairseq imports; torch", torch.__version__, "will run on", device)'
 	@touch "$@"
 
-demo: install
+demo: kenlm
 	@"$(PY)" tools/demo.py
 
 test: slow-tests

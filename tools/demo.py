@@ -1,4 +1,4 @@
-"""The whole chain on speech that espeak-ng speaks: corpus, manifests, pretraining, dense CTC, LSAH, error rates.
+"""The whole chain on speech that espeak-ng speaks: corpus, manifests, pretraining, dense CTC, LSAH, language models.
 
     make demo        (or: python tools/demo.py [--minutes 20] [--out outputs])
 
@@ -17,6 +17,7 @@ from mms_recipes import report
 
 SHOWN = re.compile(r"\[(?:train_inner|mms_recipes\S*)\]\[\w+\] - (.*)|(\[\d+/\d+\].*|.*\d+%\|.*)")
 UPDATE = re.compile(r"num_updates=(\d+)")
+NARROW = ["decoding.beam_size=20", "decoding.beam_size_token=10", "finest=0.5"]  # seconds a language instead of minutes
 
 
 def main() -> None:
@@ -31,21 +32,31 @@ def main() -> None:
         ("fine-tune one dense model on all languages", [*train, "+experiment=demo_ctc"]),
         ("train adapters and heads of all languages (LSAH)", [*train, "+experiment=demo_lsah"]),
     ]
-    models = {
-        "dense": out / "demo_ctc" / "checkpoints" / "checkpoint_best.pt",
-        "LSAH": out / "demo_lsah" / "adapters",
+    dense, adapters, lms = out / "demo_ctc/checkpoints/checkpoint_best.pt", out / "demo_lsah/adapters", out / "demo_lms"
+    tuned = [f"checkpoint={adapters}", f"data={data}", f"decoding.lm={lms}", f"out={out / 'demo_tuning'}"]
+    steps += [
+        ("language models of the training text", ["tools/build_lm.py", str(data), str(lms), "--from-manifests"]),
+        ("tune their weights on dev", ["-m", "mms_recipes.tune", *tuned, *NARROW]),
+    ]
+    models: dict[str, tuple[Path, list[str]]] = {
+        "dense": (dense, []),
+        "LSAH": (adapters, []),
+        "LSAH+LM": (adapters, ["decoding=lm", f"decoding.lm={lms}"]),
     }
     scores = {name: out / f"demo_scores_{name}" for name in models}
-    for name, model in models.items():
-        settings = [f"checkpoint={model}", f"data={data}", f"out={scores[name]}", f"name={name}"]
+    for name, (model, decoding) in models.items():
+        settings = [f"checkpoint={model}", f"data={data}", f"out={scores[name]}", f"name={name}", *decoding]
         steps.append((f"evaluate {name} on the test split", ["-m", "mms_recipes.evaluate", *settings]))
+    page = out / "demo_report.html"
+    steps.append(("a page to look at", ["-m", "mms_recipes.report", *map(str, scores.values()), "--out", str(page)]))
     out.mkdir(parents=True, exist_ok=True)
     for number, (title, command) in enumerate(steps, start=1):
         print(f"\n[{number}/{len(steps)}] {title}  ({(time.monotonic() - start) / 60:.1f} min so far)", flush=True)
         run([sys.executable, *command], out / f"demo_step{number}.log")
     print("\nTest split, voices that were not heard in training:\n")
     print(report.comparison_table({name: folder / "scores.json" for name, folder in scores.items()}))
-    print(f"\nFull reports (hypotheses, aligned errors): {', '.join(str(folder) for folder in scores.values())}")
+    print(f"\nTo look at in a browser: {page}")
+    print(f"Full reports (hypotheses, aligned errors): {', '.join(str(folder) for folder in scores.values())}")
     print(f"Took {(time.monotonic() - start) / 60:.1f} minutes")
 
 
