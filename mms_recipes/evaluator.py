@@ -18,7 +18,19 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, config, devices, emissions, languages, manifest, metrics, report, validation
+from mms_recipes import (
+    __version__,
+    benchmarks,
+    config,
+    devices,
+    emissions,
+    languages,
+    manifest,
+    metrics,
+    report,
+    validation,
+)
+from mms_recipes.benchmarks import Protocol
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions, Hypothesis
 from mms_recipes.decoding.greedy import greedy
@@ -42,7 +54,8 @@ def evaluate(cfg: DictConfig) -> Path:
     config.require(cfg, MANDATORY if cfg.decoding.search == GREEDY else [*MANDATORY, "decoding.lm"], "evaluate")
     config.refuse_unknown_keys(cfg)
     folder, out = Path(cfg.data), Path(cfg.out)
-    langs = languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(folder, [cfg.split])
+    protocol = benchmarks.find(cfg.protocol) if cfg.protocol else None
+    langs = _languages(cfg, protocol)
     options = beam_options(cfg.decoding, langs)
     recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
@@ -59,11 +72,27 @@ def evaluate(cfg: DictConfig) -> Path:
         logger.warning("%d hypotheses do not fit into their frames: no word times and no confidence", untimed)
     settings = _settings(cfg, recognizer.base_hash, options)
     (out / NBEST).unlink(missing_ok=True)  # of an earlier evaluation
-    report.write_report(out, scores, {lang: len(split.utterances) for lang, split in splits.items()}, settings)
+    expected = {lang: len(split.utterances) for lang, split in splits.items()}
+    if protocol:
+        scores = [benchmarks.rescore(one, protocol, cfg.count_space) for one in scores]
+        beside = benchmarks.document(protocol, folder, cfg.split, langs, cfg.count_space)
+        report.write_report(out, scores, expected, settings, protocol.metric, beside)
+    else:
+        report.write_report(out, scores, expected, settings)
     if options and cfg.decoding.nbest > 1:
         header = ["uid", "lang", "rank", "score", "emission_score", "lm_score", "hypothesis"]
         manifest.write_text(out / NBEST, "".join(f"{line}\n" for line in ["\t".join(header), *nbest]))
     return out
+
+
+def _languages(cfg: DictConfig, protocol: Protocol | None) -> list[str]:
+    """The languages to score; of a benchmark all, and its text rules are there."""
+    if not protocol:
+        return languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(Path(cfg.data), [cfg.split])
+    langs = benchmarks.choose_languages(protocol, Path(cfg.data), cfg.split, cfg.langs)
+    for lang in langs:
+        benchmarks.text_rules(protocol, lang)
+    return langs
 
 
 def beam_options(decoding: DictConfig, langs: list[str]) -> dict[str, BeamOptions]:
@@ -236,5 +265,6 @@ def _search_settings(decoding: dict[str, Any], options: dict[str, BeamOptions]) 
 
 def _normalization(folder: Path) -> str:
     """The version of the text normalisation that made the references, from prepared.json."""
-    prepared = folder / "prepared.json"
-    return str(json.loads(prepared.read_text()).get("normalization", "unknown")) if prepared.is_file() else "unknown"
+    prepared = folder / benchmarks.PREPARED
+    known = json.loads(prepared.read_text(encoding="utf-8")).get("normalization") if prepared.is_file() else None
+    return ", ".join(known) if isinstance(known, list) else str(known or "unknown")

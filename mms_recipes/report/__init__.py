@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from mms_recipes import alignment, languages, metrics
 from mms_recipes.metrics import ErrorCounts
+from mms_recipes.report import beside
+from mms_recipes.report.beside import MACRO as MACRO
 
 BOOTSTRAP_SEED, BOOTSTRAP_RESAMPLES = 1, 1000
 WORST_UTTERANCES = 20  # per language
-MACRO = "macro"
 WORDS = "words.tsv"
-COMPARABLE_SETTINGS = ("split", "count_space", "normalization")  # runs in one table must agree on them
+COMPARABLE_SETTINGS = ("split", "count_space", "normalization", "protocol")  # runs in one table must agree on them
 _KINDS = ("substitutions", "deletions", "insertions")
 
 Rates = npt.NDArray[np.float64]  # of resampled corpora, percent
@@ -44,22 +45,34 @@ class UtteranceScore:
     word_times: Sequence[tuple[str, float, float, float]] | None = None
 
 
+def headline_metric(lang: str) -> str:
+    """Return which rate of a language counts, wer or cer, where no benchmark says otherwise."""
+    return "cer" if languages.is_character_scored(lang) else "wer"
+
+
 def write_report(
-    folder: Path, scores: Sequence[UtteranceScore], expected: Mapping[str, int], settings: Mapping[str, Any]
+    folder: Path,
+    scores: Sequence[UtteranceScore],
+    expected: Mapping[str, int],
+    settings: Mapping[str, Any],
+    headline: Callable[[str], str] = headline_metric,
+    benchmark: beside.Benchmark | None = None,
 ) -> None:
     """Write scores.tsv, scores.json, hypotheses.tsv and worst_utterances.txt into `folder`.
 
     Where words were timed, words.tsv holds them and hypotheses.tsv has a last column more, the confidence.
     `expected` is the number of utterances of each language's manifest. When other numbers were scored, or one twice,
-    it raises ValueError and writes nothing.
+    it raises ValueError and writes nothing. `headline` says which rate of a language counts; `benchmark` is kept as it
+    is, see report/beside.py.
     """
     _check_counts(scores, expected)
     by_lang: dict[str, list[UtteranceScore]] = {lang: [] for lang in sorted(expected)}
     for score in scores:
         by_lang[score.lang].append(score)
-    rows = _score_rows(by_lang)
-    macro_row = rows[-1]
-    document = {"settings": dict(settings), "languages": {row["lang"]: row for row in rows[:-1]}, MACRO: macro_row}
+    rows = _score_rows(by_lang, headline)
+    document = {"settings": dict(settings), "languages": {row["lang"]: row for row in rows[:-1]}, MACRO: rows[-1]}
+    if benchmark:
+        document["benchmark"] = dict(benchmark)
     timed = any(score.word_times is not None for score in scores)
     ordered = sorted(scores, key=lambda s: (s.lang, s.uid))
     worst = [line for lang, listed in by_lang.items() for line in _worst_lines(lang, listed)]
@@ -118,12 +131,14 @@ def _check_counts(scores: Sequence[UtteranceScore], expected: Mapping[str, int])
         raise ValueError("no report is written:\n  " + "\n  ".join(problems))
 
 
-def _score_rows(by_lang: Mapping[str, Sequence[UtteranceScore]]) -> list[dict[str, Any]]:
+def _score_rows(
+    by_lang: Mapping[str, Sequence[UtteranceScore]], headline: Callable[[str], str]
+) -> list[dict[str, Any]]:
     """Return one row per language, then the macro row: the unweighted mean of the rates, with its own intervals."""
     rows: list[dict[str, Any]] = []
     resampled: dict[str, list[Rates]] = {"headline": [], "wer": [], "cer": []}
     for lang, listed in by_lang.items():
-        row, rates = _language_row(lang, listed)
+        row, rates = _language_row(lang, listed, headline(lang))
         rows.append(row)
         for metric in resampled:
             resampled[metric].append(rates[metric])
@@ -135,13 +150,15 @@ def _score_rows(by_lang: Mapping[str, Sequence[UtteranceScore]]) -> list[dict[st
     return [*rows, macro_row]
 
 
-def _language_row(lang: str, scores: Sequence[UtteranceScore]) -> tuple[dict[str, Any], dict[str, Rates]]:
+def _language_row(
+    lang: str, scores: Sequence[UtteranceScore], headline: str
+) -> tuple[dict[str, Any], dict[str, Rates]]:
     """Return the row of one language, and the resampled rates behind its intervals by metric."""
     row: dict[str, Any] = {
         "lang": lang,
         "utterances": len(scores),
         "hours": sum(score.seconds for score in scores) / 3600,
-        "headline_metric": "cer" if languages.is_character_scored(lang) else "wer",
+        "headline_metric": headline,
     }
     totals: dict[str, ErrorCounts] = {}
     resampled: dict[str, Rates] = {}
@@ -154,7 +171,7 @@ def _language_row(lang: str, scores: Sequence[UtteranceScore]) -> tuple[dict[str
             seed=[BOOTSTRAP_SEED, zlib.crc32(lang.encode())],
             num_resamples=BOOTSTRAP_RESAMPLES,
         )
-    totals["headline"], resampled["headline"] = totals[row["headline_metric"]], resampled[row["headline_metric"]]
+    totals["headline"], resampled["headline"] = totals[headline], resampled[headline]
     for metric in ("headline", "wer", "cer"):
         row |= _rate_cells(metric, totals[metric].rate, resampled[metric])
     for unit, metric in (("word", "wer"), ("character", "cer")):
@@ -212,21 +229,29 @@ def _write_together(folder: Path, contents: Mapping[str, str]) -> None:
 def comparison_table(runs: Mapping[str, Path]) -> str:
     """Return a text table of runs side by side; `runs` maps a name (dense, LSAH) to its scores.json.
 
-    Raises ValueError when the runs did not score the same utterances under the same rules.
+    The paper's numbers stand behind runs of a benchmark. Raises ValueError when the runs did not score the same
+    utterances under the same rules.
     """
     documents = {name: read_scores(path) for name, path in runs.items()}
     first, *others = documents
     for other in others:
         check_comparable(first, documents[first], other, documents[other])
-    lines = [["language", "utterances", "hours", *(f"{metric} {name}" for name in runs for metric in ("WER", "CER"))]]
+    benchmark = beside.common([document.get("benchmark") for document in documents.values()])
+    paper = beside.columns(benchmark)
+    headers = [f"{metric} {name}" for name in runs for metric in ("WER", "CER")]
+    lines = [["language", "utterances", "hours", *headers, *(f"paper: {column.system}" for column in paper)]]
     for lang in [*documents[first]["languages"], MACRO]:
         rows = [document["languages"].get(lang, document[MACRO]) for document in documents.values()]
         rates = [f"{row[metric]:.2f}" for row in rows for metric in ("wer", "cer")]
-        lines.append([lang, f"{rows[0]['utterances']:,}", f"{rows[0]['hours']:.2f}", *rates])
+        known = [f"{column.rates[lang]:.1f}" if lang in column.rates else "" for column in paper]
+        lines.append([lang, f"{rows[0]['utterances']:,}", f"{rows[0]['hours']:.2f}", *rates, *known])
+    lines[-1][0] = beside.macro_label(benchmark)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
     rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(line) for line in [aligned[0], rule, *aligned[1:-1], rule, aligned[-1]])
+    table = ["  ".join(line).rstrip() for line in [aligned[0], rule, *aligned[1:-1], rule, aligned[-1]]]
+    means = {name: document[MACRO]["headline"] for name, document in documents.items()}
+    return "\n".join([*table, *beside.lines(benchmark, means)])
 
 
 def read_scores(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from mms_recipes.report import beside
 from mms_recipes.report.runs import Run
 
 NAMED_LANGUAGES = 40  # up to as many have a line and a name of their own in the overview
@@ -51,6 +52,7 @@ def overview(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str]
     """Draw the headline rates of all languages in this order: a line each, or where they are many a point each."""
     draw = _lines if len(langs) <= NAMED_LANGUAGES else _points
     rates = [run.languages[lang]["headline_high"] for run in runs for lang in langs]
+    rates += [rate for column in beside.columns(runs[0].benchmark) for rate in column.rates.values()]
     return draw(runs, langs, names, full_scale(rates))
 
 
@@ -72,6 +74,10 @@ def _lines(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str], 
                 f'<g class="r{number}"><title>{_said(run, row, names[lang])}</title><path d="M{left} {y:g}H{right}"/>'
                 f'<circle cx="{x}" cy="{y:g}" r="{_DOT}"/></g>'
             )
+        shapes += [
+            f'<path class="paper" d="M{_across(rate, scale)} {top + 3}V{top + step - 3}">{title}</path>'
+            for rate, title in _of_paper(runs, lang, names[lang])
+        ]
         shapes.append("</g>")
     return _svg("".join(shapes), height + 26)
 
@@ -94,7 +100,22 @@ def _points(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str],
             point = f'<circle class="l" data-lang="{escape(lang)}" cx="{x:.1f}" cy="{y}" r="2">'
             shapes.append(f"{point}<title>{_said(run, row, names[lang])}</title></circle>")
         shapes.append("</g>")
+    for place, lang in enumerate(langs):
+        x = _LEFT / 4 + (place + 0.5) * step
+        shapes += [
+            f'<path class="paper l" data-lang="{escape(lang)}" d="M{x - 4:.1f} {_down(rate, scale)}h8">{title}</path>'
+            for rate, title in _of_paper(runs, lang, names[lang])
+        ]
     return _svg("".join(shapes), _HEIGHT + 20)
+
+
+def _of_paper(runs: Sequence[Run], lang: str, name: str) -> list[tuple[float, str]]:
+    """Return the paper's rates of a language that are known, each with what is said of it."""
+    return [
+        (column.rates[lang], f"<title>{escape(name)}, paper: {escape(column.system)} {column.rates[lang]:.1f}</title>")
+        for column in beside.columns(runs[0].benchmark)
+        if lang in column.rates
+    ]
 
 
 def _said(run: Run, row: Mapping[str, Any], name: str) -> str:

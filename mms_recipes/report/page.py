@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 
 from mms_recipes import __version__, languages, manifest
-from mms_recipes.report import charts, confusions, differences, players, tables, utterances
+from mms_recipes.report import beside, charts, confusions, differences, players, tables, utterances
 from mms_recipes.report.confusions import Confusion
-from mms_recipes.report.runs import Run
+from mms_recipes.report.runs import Key, Run, Word, read_words
 
 FEW_UTTERANCES = 1000  # up to as many are all shown
 WORST, WORST_OF_ALL = 20, 3000  # shown otherwise: of each language, and of all languages together
@@ -35,14 +35,15 @@ def write_page(out: Path, runs: Sequence[Run], options: Options) -> int:
     """Write the page of these runs to `out` and return the number of utterances on it that can be heard."""
     langs = sorted(runs[0].languages, key=lambda lang: (-runs[0].languages[lang]["headline"], lang))
     shown = _shown(runs, langs, options.worst)
-    audio: Mapping[players.Key, str] = {}
+    audio: Mapping[Key, str] = {}
+    uids = {lang: [runs[0].hypotheses[lang][place].uid for place in places] for lang, places in shown.items()}
+    timed = [read_words(run, uids) for run in runs]
     if options.data is not None:
-        uids = {lang: [runs[0].hypotheses[lang][place].uid for place in places] for lang, places in shown.items()}
         paths = players.find_audio(options.data, str(runs[0].settings["split"]), uids)
         embed = EMBEDDED if options.embed is None else options.embed
         audio = players.sources(paths, out, embed, embed_files=options.embed is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(out, _document(runs, langs, shown, audio))
+    manifest.write_text(out, _document(runs, langs, shown, audio, timed))
     return len(audio)
 
 
@@ -55,7 +56,11 @@ def _shown(runs: Sequence[Run], langs: Sequence[str], worst: int | None) -> dict
 
 
 def _document(
-    runs: Sequence[Run], langs: Sequence[str], shown: Mapping[str, Sequence[int]], audio: Mapping[players.Key, str]
+    runs: Sequence[Run],
+    langs: Sequence[str],
+    shown: Mapping[str, Sequence[int]],
+    audio: Mapping[Key, str],
+    timed: Sequence[Mapping[Key, Sequence[Word]]],
 ) -> str:
     """Return the page. Its policy lets no request out and no script run but its own, whatever the texts hold."""
     script, style = (Path(__file__).with_name(f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("js", "css"))
@@ -74,6 +79,7 @@ def _document(
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             f"<title>{escape(title)}</title><style>{style}</style></head><body>",
             _head(runs, title),
+            _benchmark(runs[0].benchmark),
             tables.summary(runs, apart),
             _overview(runs, langs, names),
             "<h2 id='by-language'>By language</h2>",
@@ -85,8 +91,8 @@ def _document(
                 for unit, heading in _COUNTERS.items()
             ),
             "<h2>Languages and their utterances</h2>",
-            _LEGEND,
-            *(_language(runs, lang, names, counters[lang], shown[lang], audio, len(langs)) for lang in langs),
+            f"{_LEGEND}{_SURE if any(timed) else ''}</p>",
+            *(_language(runs, lang, names, counters[lang], shown[lang], audio, timed) for lang in langs),
             '<div id="player" hidden><code></code><audio controls preload="none"></audio></div>',
             f"<script>{script}</script></body></html>\n",
         ]
@@ -118,17 +124,45 @@ def _head(runs: Sequence[Run], title: str) -> str:
     )
 
 
+def _benchmark(benchmark: beside.Benchmark | None) -> str:
+    """Say by which rules a benchmark was scored and what keeps it from being compared with the paper."""
+    if benchmark is None:
+        return ""
+    differs = "differ" if benchmark["differs"] else "alike"
+    said = [f"{benchmark['title']} {benchmark['split']}: {benchmark['rule']}. Texts: {benchmark['text']}."]
+    said += [f"{_sentence(text)}." for text in (beside.verdict(benchmark), beside.unknown(benchmark))]
+    where = f"MMS paper, {benchmark['source']}"
+    lines = "".join(f"<p>{escape(text)}</p>" for text in (*said, where))
+    return f'<section class="benchmark {differs}"><h2>Benchmark</h2>{lines}</section>'
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _order(runs: Sequence[Run]) -> str:
+    """Return what the utterances of a language can be ordered by; page.js does it."""
+    choices = "".join(
+        f'<option value="{number}">least sure first: {escape(run.name)}</option>'
+        for number, run in enumerate(runs, start=1)
+    )
+    return f'<select class="order" aria-label="order"><option value="0">worst first</option>{choices}</select>'
+
+
 def _overview(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str]) -> str:
     key = "".join(f'<span class="r{number}">{escape(run.name)}</span>' for number, run in enumerate(runs))
+    if beside.columns(runs[0].benchmark):
+        key += '<span class="paper">paper</span>'
     order = "" if len(langs) == 1 else f", worst of {escape(runs[0].name)} first"
     caption = f"Headline error rate of each language with its 95 % interval{order}"
     return f'<h2 id="overview">{caption}</h2><p class="key">{key}</p>{charts.overview(runs, langs, names)}'
 
 
 def _explained(runs: Sequence[Run]) -> str:
+    rule = escape(runs[0].benchmark["rule"]) if runs[0].benchmark else "CER in scripts without spaces, WER elsewhere"
     said = (
         "Rates are in percent, with 95 % bootstrap intervals over the utterances. The headline rate of a language is "
-        '<b class="headline">marked</b>: CER in scripts without spaces, WER elsewhere. A header sorts by its '
+        f'<b class="headline">marked</b>: {rule}. A header sorts by its '
         "column, the name of a run by the headline rate."
     )
     if len(runs) > 1:
@@ -141,7 +175,11 @@ def _explained(runs: Sequence[Run]) -> str:
 
 _LEGEND = (
     '<p class="legend al"><i>right</i> <i class="s">w<u>ro</u>ng</i> (the letters that differ underlined) '
-    '<i class="d">∅</i> left out <i class="n">added</i> that was not said</p>'
+    '<i class="d">∅</i> left out <i class="n">added</i> that was not said'
+)
+_SURE = (
+    ' <i class="c2">unsure</i> confidence of the acoustic model below 0.8 <i class="c1">doubtful</i> below 0.5 '
+    "(point at a word to see it and its time)"
 )
 
 
@@ -151,22 +189,23 @@ def _language(
     names: Mapping[str, str],
     counters: Mapping[str, Sequence[Counter[Confusion]]],
     places: Sequence[int],
-    audio: Mapping[players.Key, str],
-    num_langs: int,
+    audio: Mapping[Key, str],
+    timed: Sequence[Mapping[Key, Sequence[Word]]],
 ) -> str:
     """Return the section of one language: kinds of errors, confusions, utterances."""
     row = runs[0].languages[lang]
     metric = row["headline_metric"]
     rates = ", ".join(f"{escape(run.name)} {run.languages[lang]['headline']:.2f}" for run in runs)
+    num_langs = len(runs[0].languages)
     number = CONFUSIONS_OF_MANY if num_langs > MANY_LANGUAGES else CONFUSIONS
     which = "all" if len(places) == row["utterances"] else f"{len(places):,} with the most errors of"
-    listed = "".join(utterances.html(runs, lang, place, audio) for place in places)
+    listed = "".join(utterances.html(runs, lang, place, audio, timed) for place in places)
     confused = "".join(tables.most_confused(title, runs, counters[unit], number) for unit, title in _COUNTERS.items())
     if confused:
         confused = f"<details><summary>Most frequent confusions</summary>{confused}</details>"
     inside = (
         f'<div class="scroll">{tables.kinds(runs, lang)}</div>{confused}'
-        f"<h4>Utterances: {which} {row['utterances']:,}, worst first</h4>{listed}"
+        f"<h4>Utterances: {which} {row['utterances']:,}, {_order(runs) if any(timed) else 'worst first'}</h4>{listed}"
     )
     if num_langs > MANY_LANGUAGES:
         inside = f"<template>{inside}</template>"  # page.js unpacks it; a million elements make every change slow
@@ -180,7 +219,7 @@ def _language(
 def count_confusions(runs: Sequence[Run], lang: str) -> dict[str, list[Counter[Confusion]]]:
     """Count the confusions of a language, by letters and where there are words by words, in each run."""
     counted: dict[str, list[Counter[Confusion]]] = {unit: [] for unit in _COUNTERS}
-    has_words = runs[0].languages[lang]["headline_metric"] == "wer"  # else a phrase is one word
+    has_words = not languages.is_character_scored(lang)  # else a phrase is one word
     for run in runs:
         words = [(score.reference.split(), score.hypothesis.split()) for score in run.hypotheses[lang]]
         letters = [(run.space.join(reference), run.space.join(hypothesis)) for reference, hypothesis in words]

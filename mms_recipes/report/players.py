@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mms_recipes import audio_files, manifest
+from mms_recipes.report.runs import Key
 
 _KINDS = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}  # by first bytes; anything else is MPEG
-
-Key = tuple[str, str]  # language and uid of an utterance
 
 
 def find_audio(data: Path, split: str, uids: Mapping[str, Iterable[str]]) -> dict[Key, Path]:

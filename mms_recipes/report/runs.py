@@ -1,15 +1,23 @@
 """Evaluations as they lie on disk: scores.json for every number, hypotheses.tsv for what was recognised."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mms_recipes import report
+from mms_recipes.report import beside
+from mms_recipes.report.beside import Benchmark
 
 COLUMNS = ("uid", "lang", "reference", "hypothesis", "word_errors", "character_errors")
+CONFIDENCE = "confidence"  # a last column, where words were timed
+WORD_COLUMNS = ("uid", "lang", "word", "start", "end", "confidence")
 AGAIN = "evaluate again into a folder of its own"
+
+
+Key = tuple[str, str]  # language and uid of an utterance
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,16 @@ class Hypothesis:
     hypothesis: str
     word_errors: int
     character_errors: int
+    confidence: float | None = None  # 0 to 1, of the acoustic model
+
+
+class Word(NamedTuple):
+    """One line of words.tsv: a word, or a letter in scripts without spaces; seconds, and a confidence in 0 to 1."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,7 @@ class Run:
     languages: Mapping[str, Mapping[str, Any]]
     macro: Mapping[str, Any]
     hypotheses: Mapping[str, Sequence[Hypothesis]]
+    benchmark: Benchmark | None = None
 
     @property
     def space(self) -> str:
@@ -59,7 +78,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
                         f"{lang}: {first.name} scored {left.uid} ({left.reference!r}) where {other.name} scored "
                         f"{right.uid} ({right.reference!r}); compare evaluations of the same manifests"
                     )
-    return runs
+    benchmark = beside.common([run.benchmark for run in runs])
+    return [dataclasses.replace(run, benchmark=benchmark) for run in runs]
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -88,6 +108,7 @@ def _read_run(name: str, folder: Path) -> Run:
         languages=document["languages"],
         macro=document[report.MACRO],
         hypotheses=hypotheses,
+        benchmark=document.get("benchmark"),
     )
     for lang in sorted(run.languages.keys() | hypotheses.keys()):
         _check_language(run, lang)
@@ -103,6 +124,7 @@ def _read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
         if missing := [name for name in COLUMNS if name not in header]:
             raise ValueError(f"{path}:1: no column {', '.join(missing)}; {AGAIN}")
         places = [header.index(name) for name in COLUMNS]
+        sure = header.index(CONFIDENCE) if CONFIDENCE in header else None
         for number, line in enumerate(file, start=2):
             cells = line.rstrip("\n").split("\t")
             if len(cells) != len(header):
@@ -110,9 +132,40 @@ def _read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
             uid, lang, reference, hypothesis, words, characters = (cells[place] for place in places)
             if not (words.isdecimal() and characters.isdecimal()):
                 raise ValueError(f"{path}:{number}: errors are {words!r} and {characters!r}, not counts; {AGAIN}")
-            score = Hypothesis(uid, reference, hypothesis, int(words), int(characters))
+            confidence = _confidence(cells[sure], path, number) if sure is not None and cells[sure] else None
+            score = Hypothesis(uid, reference, hypothesis, int(words), int(characters), confidence)
             by_lang.setdefault(lang, []).append(score)
     return {lang: sorted(listed, key=lambda score: score.uid) for lang, listed in by_lang.items()}
+
+
+def _confidence(cell: str, path: Path, number: int) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{path}:{number}: the confidence is {cell!r}, not a number; {AGAIN}") from None
+
+
+def read_words(run: Run, wanted: Mapping[str, Iterable[str]]) -> dict[Key, list[Word]]:
+    """Return the words of the uids that are wanted of each language; none where words were not timed.
+
+    Raises ValueError (file:line) for a line that cannot be.
+    """
+    path = run.folder / report.WORDS
+    if not path.is_file():
+        return {}
+    words: dict[Key, list[Word]] = {(lang, uid): [] for lang, uids in wanted.items() for uid in uids}
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            cells = line.rstrip("\n").split("\t")
+            try:
+                uid, lang, text, start, end, confidence = cells
+                if number > 1 and (lang, uid) in words:
+                    words[lang, uid].append(Word(text, float(start), float(end), float(confidence)))
+            except ValueError:
+                raise ValueError(
+                    f"{path}:{number}: found {cells}, expected {', '.join(WORD_COLUMNS)}; {AGAIN}"
+                ) from None
+    return words
 
 
 def _check_language(run: Run, lang: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mms_recipes.report import MACRO, charts, confusions, utterances
+from mms_recipes.report import MACRO, beside, charts, confusions, utterances
+from mms_recipes.report.beside import Column
 from mms_recipes.report.confusions import Confusion
 from mms_recipes.report.differences import Difference
 from mms_recipes.report.runs import Run
@@ -21,11 +22,13 @@ Differences = Sequence[Mapping[str, Mapping[str, Difference]]]  # of each run bu
 def summary(runs: Sequence[Run], differences: Differences) -> str:
     """Return what counts most: a box for each run with its mean over the languages."""
     boxes = []
+    counted = " or ".join(headline_titles(runs))
+    shown = {"headline": f"Mean rate, {counted}"} if len(headline_titles(runs)) > 1 else {}
     for number, run in enumerate(runs):
         rates = "".join(
             f'<div><dt>{title}</dt><dd data-macro="{metric}">{run.macro[metric]:.2f} %'
             f"<small>{_range(run.macro, metric)}</small></dd></div>"
-            for metric, title in (("headline", "Error rate, WER or CER by language"), *_METRICS.items())
+            for metric, title in (shown | {metric: f"Mean {name}" for metric, name in _METRICS.items()}).items()
         )
         verdict = ""
         if number:
@@ -35,7 +38,18 @@ def summary(runs: Sequence[Run], differences: Differences) -> str:
                 f"<small>[{_signed(apart.low)}, {_signed(apart.high)}]</small></p>"
             )
         boxes.append(f'<section class="box r{number}"><h2>{escape(run.name)}</h2><dl>{rates}</dl>{verdict}</section>')
+    if (benchmark := runs[0].benchmark) and (averages := beside.averages(benchmark)):
+        listed = "".join(f"<tr><td>{rate:.1f} %</td><td>{escape(system)}</td></tr>" for system, rate in averages)
+        said = escape(f"Mean over all {benchmark['languages']} languages: {benchmark['rule']}")
+        title = f"<h2>In the paper</h2><p>{said}</p>"
+        boxes.append(f'<section class="box paper">{title}<table>{listed}</table></section>')
     return f'<div class="boxes">{"".join(boxes)}</div>'
+
+
+def headline_titles(runs: Sequence[Run]) -> list[str]:
+    """Return the rates that count in any language: WER, CER or both."""
+    counted = {row["headline_metric"] for row in runs[0].languages.values()}
+    return [title for metric, title in _METRICS.items() if metric in counted]
 
 
 def settings(runs: Sequence[Run]) -> str:
@@ -65,6 +79,7 @@ def scores(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str], 
         [abs(of_run[lang][metric].value) for of_run in differences for lang in langs for metric in _METRICS]
     )
     scales["difference"] = widest
+    paper = beside.columns(runs[0].benchmark)
     body = []
     for lang in langs:
         rows = [run.languages[lang] for run in runs]
@@ -76,45 +91,55 @@ def scores(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str], 
             f'<tr data-lang="{code}" data-find="{find_text(lang, names)}" '
             f'data-headlines="{" ".join(f"{value:.6f}" for value in headlines)}">'
             f'<th scope="row" data-value="{code}"><a href="#lang-{code}">{code}</a>{known}</th>'
-            f"{_cells(rows, apart, scales)}</tr>\n"
+            f"{_cells(rows, [column.rates.get(lang) for column in paper], apart, scales)}</tr>\n"
         )
-    foot = _cells([run.macro for run in runs], [of_run[MACRO] for of_run in differences], scales)
+    means = [column.rates.get(MACRO) for column in paper]
+    foot = _cells([run.macro for run in runs], means, [of_run[MACRO] for of_run in differences], scales)
+    mean = "mean over languages" if not runs[0].benchmark else beside.mean_over(runs[0].benchmark)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="by-language"><table id="scores">{_head(runs)}'
+        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="by-language"><table id="scores">'
+        f"{_head(runs, paper)}"
         f'<tbody>\n{"".join(body)}</tbody><tfoot><tr data-lang="{MACRO}"><th scope="row">macro'
-        f"<small>mean over languages</small></th>{foot}</tr></tfoot></table></div>"
+        f"<small>{escape(mean)}</small></th>{foot}</tr></tfoot></table></div>"
         '<p><button type="button" id="more" hidden></button></p>'
     )
 
 
-def _head(runs: Sequence[Run]) -> str:
-    """Return two lines of headers, every one a button that sorts; those over a pair of columns sort by the headline."""
-    groups = [(run.name, f"r{number}") for number, run in enumerate(runs)]
-    groups += [(f"{run.name} − {runs[0].name}", "apart") for run in runs[1:]]
+def _head(runs: Sequence[Run], paper: Sequence[Column]) -> str:
+    """Return two lines of headers, buttons that sort; those over a pair of columns sort by the headline rate."""
     plain = "".join(
         f'<th scope="col" rowspan="2" data-column="{place}" aria-sort="none">'
         f'<button type="button">{title}</button></th>'
         for place, title in enumerate(_PLAIN_COLUMNS)
     )
-    over = "".join(
+    groups = [(run.name, f"r{number}") for number, run in enumerate(runs)]
+    groups += [(f"{run.name} − {runs[0].name}", "apart") for run in runs[1:]]
+    over = [
         f'<th scope="colgroup" colspan="2" class="{css}" data-headline="{place}" aria-sort="'
         f'{"none" if place else "descending"}"><button type="button" title="sort by the headline rate">{escape(name)}'
         "</button></th>"
         for place, (name, css) in enumerate(groups)
-    )
+    ]
+    over[len(runs) : len(runs)] = [f'<th class="paper">paper: {escape(column.system)}</th>' for column in paper]
+    pair = list(_METRICS.values())
+    titles = pair * len(runs) + [" or ".join(headline_titles(runs))] * len(paper) + pair * (len(runs) - 1)
     below = "".join(
-        f'<th scope="col" data-column="{len(_PLAIN_COLUMNS) + 2 * place + offset}" aria-sort="none">'
-        f'<button type="button">{title}</button></th>'
-        for place in range(len(groups))
-        for offset, title in enumerate(_METRICS.values())
+        f'<th scope="col" data-column="{place}" aria-sort="none"><button type="button">{title}</button></th>'
+        for place, title in enumerate(titles, start=len(_PLAIN_COLUMNS))
     )
-    return f"<thead><tr>{plain}{over}</tr><tr>{below}</tr></thead>"
+    return f"<thead><tr>{plain}{''.join(over)}</tr><tr>{below}</tr></thead>"
 
 
 def _cells(
-    rows: Sequence[Mapping[str, Any]], apart: Sequence[Mapping[str, Difference]], scales: Mapping[str, float]
+    rows: Sequence[Mapping[str, Any]],
+    known: Sequence[float | None],
+    apart: Sequence[Mapping[str, Difference]],
+    scales: Mapping[str, float],
 ) -> str:
-    """Return the cells of a language (or macro) behind its name: how much, each run's rates, differences."""
+    """Return the cells of a language (or macro) behind its name: how much, each run's rates, the paper's, differences.
+
+    `known` are the rates of the paper's systems, None where they are not known.
+    """
     first = rows[0]
     cells = [
         f'<td data-value="{first["utterances"]}">{first["utterances"]:,}</td>',
@@ -128,6 +153,8 @@ def _cells(
                 f'<td{headline} data-value="{row[metric]:.6f}">{row[metric]:.2f}'
                 f"<small>{_range(row, metric)}</small>{picture}</td>"
             )
+    texts = ["" if rate is None else f"{rate:.1f}" for rate in known]
+    cells += [f'<td class="paper" data-value="{text}">{text}</td>' for text in texts]
     for of_run in apart:
         for metric in _METRICS:
             number = of_run[metric]

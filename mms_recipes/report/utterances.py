@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from mms_recipes import metrics
-from mms_recipes.report.players import Key
-from mms_recipes.report.runs import Hypothesis, Run
+from mms_recipes import languages, metrics
+from mms_recipes.report.runs import Hypothesis, Key, Run, Word
 
 VISIBLE = {" ": "␣", "": "∅"}
 # Browsers choose the font of Chinese characters by these; for other languages the code of ISO 639-3 will do.
 _HTML_LANGS = {"cmn": "zh-Hans", "jpn": "ja", "kor": "ko", "yue": "zh-Hant"}
-_MARKS = {"equal": "", "substitute": ' class="s"', "delete": ' class="d"', "insert": ' class="n"'}
+_MARKS = {"equal": "", "substitute": "s", "delete": "d", "insert": "n"}
+UNSURE = {"c1": 0.5, "c2": 0.8}  # words of a confidence below these are underlined
+_UNSURE = 2.0  # where an utterance without confidence stands in the order of it: last
 _VIRAMA = 9  # the combining class of the signs that join the next letter to the one before
 
 Cell = metrics.Aligned | None  # None: another run inserted something here
@@ -38,10 +39,15 @@ def chosen(runs: Sequence[Run], lang: str, number: int | None) -> list[int]:
     return order if number is None else [place for place in order if errors[place]][:number]
 
 
-def html(runs: Sequence[Run], lang: str, place: int, audio: Mapping[Key, str]) -> str:
-    """Return one utterance of a language: its id, errors of each run, player where there is audio, alignment."""
+def html(
+    runs: Sequence[Run], lang: str, place: int, audio: Mapping[Key, str], timed: Sequence[Mapping[Key, Sequence[Word]]]
+) -> str:
+    """Return one utterance of a language: its id, errors of each run, player where there is audio, alignment.
+
+    `timed` holds each run's words with their times, of the utterances of which they are known.
+    """
     scores = [run.hypotheses[lang][place] for run in runs]
-    by_characters = runs[0].languages[lang]["headline_metric"] == "cer"
+    by_characters = languages.is_character_scored(lang)
     space = runs[0].space
     reference, *hypotheses = (
         list(space.join(text.split())) if by_characters else text.split()
@@ -51,14 +57,24 @@ def html(runs: Sequence[Run], lang: str, place: int, audio: Mapping[Key, str]) -
     source = audio.get((lang, scores[0].uid))
     play = f'<button type="button" class="play" data-src="{escape(source or "")}" aria-label="play {uid}">▶</button>'
     labels = "".join(f'<b class="r{number}">{escape(run.name)}</b>' for number, run in enumerate(runs))
-    columns = "".join(map(_column_html, align_all(reference, hypotheses))) if reference or any(hypotheses) else ""
+    words = [of_run.get((lang, scores[0].uid), ()) for of_run in timed]
+    sure = [iter(match_words(*pair, by_characters)) for pair in zip(hypotheses, words, strict=True)]
+    columns = "".join(_column_html(column, sure) for column in align_all(reference, hypotheses))
+    metric = runs[0].languages[lang]["headline_metric"]
     classes = "al ch" if by_characters else "al"
     code = _HTML_LANGS.get(lang.partition("-")[0], lang.partition("-")[0])
+    header = f"{play if source else ''}<code>{uid}</code>{_counts(runs, scores, space)}"
     return (
-        f"<article><header>{play if source else ''}<code>{uid}</code>{_counts(runs, scores, space)}</header>"
+        f"<article{_order(scores, metric) if any(timed) else ''}><header>{header}</header>"
         f'<div class="rows"><div class="who"><b>reference</b>{labels}</div>'
         f'<div class="{classes}" dir="auto" lang="{escape(code)}">{columns}</div></div></article>\n'
     )
+
+
+def _order(scores: Sequence[Hypothesis], metric: str) -> str:
+    """Return what page.js orders utterances by: errors of all runs, then the confidence of each."""
+    sure = [_UNSURE if score.confidence is None else score.confidence for score in scores]
+    return f' data-order="{sum(_errors(score, metric) for score in scores)} {" ".join(f"{one:g}" for one in sure)}"'
 
 
 def align_all(reference: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> Iterator[Column]:
@@ -81,11 +97,38 @@ def align_all(reference: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> 
             yield Column(reference[place], [of_run[place] for of_run in matches])
 
 
-def _column_html(column: Column) -> str:
+def match_words(units: Sequence[str], words: Sequence[Word], by_characters: bool) -> list[Word | None]:
+    """Return the word of each unit of a hypothesis, in order; None for spaces.
+
+    All None where they do not fit together: a benchmark's text rules changed the hypothesis, or words have no times.
+    """
+    spread = (
+        [(letter, word) for word in words for letter in word.text] if by_characters else [(w.text, w) for w in words]
+    )
+    if [unit for unit in units if unit != " "] != [text for text, _ in spread]:
+        return [None] * len(units)
+    found = iter(spread)
+    return [None if unit == " " else next(found)[1] for unit in units]
+
+
+def _column_html(column: Column, sure: Sequence[Iterator[Word | None]]) -> str:
+    """Return a column; `sure` gives the word of each run's next unit."""
     cells = "".join(
-        "<i></i>" if cell is None else f"<i{_MARKS[cell.operation]}>{_inner(cell)}</i>" for cell in column.cells
+        "<i></i>" if cell is None else _cell_html(cell, next(words) if cell.hypothesis else None)
+        for cell, words in zip(column.cells, sure, strict=True)
     )
     return f"<span><b>{escape(visible(column.reference) if column.reference else '')}</b>{cells}</span>"
+
+
+def _cell_html(step: metrics.Aligned, word: Word | None) -> str:
+    """Return what a run made of a unit, in its colour, underlined where the model was not sure of it."""
+    classes, title = [_MARKS[step.operation]], ""
+    if word is not None:
+        classes.append(next((css for css, below in UNSURE.items() if word.confidence < below), ""))
+        title = f' title="{word.confidence:.2f}, {word.start:.2f} to {word.end:.2f} s"'
+    css = " ".join(filter(None, classes))
+    marked = f' class="{css}"' if css else ""
+    return f"<i{marked}{title}>{_inner(step)}</i>"
 
 
 def _inner(step: metrics.Aligned) -> str:
@@ -133,6 +176,7 @@ def _counts(runs: Sequence[Run], scores: Sequence[Hypothesis], space: str) -> st
     letters = len(space.join(scores[0].reference.split()))
     return "".join(
         f'<span><b class="r{number}">{escape(run.name)}</b> {score.word_errors}/{words} words, '
-        f"{score.character_errors}/{letters} letters</span>"
+        f"{score.character_errors}/{letters} letters"
+        f"{'' if score.confidence is None else f', confidence {score.confidence:.2f}'}</span>"
         for number, (run, score) in enumerate(zip(runs, scores, strict=True))
     )

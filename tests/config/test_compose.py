@@ -10,13 +10,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from mms_recipes import config, runner
+from mms_recipes import benchmarks, config, runner
 
-NUM_FILES = 37
+NUM_FILES = 39
 GROUPS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
 FILES = sorted(config.CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
 SEARCHES = ("greedy", "lm", "word_lm", "letter_lm")
+BENCHMARKS = ("fleurs_asr", "fleurs_asr_lm")
 GROUP_FILES = [path for path in FILES if path.parent.name in GROUPS]
 
 
@@ -55,7 +56,8 @@ def test_all_files_are_known() -> None:
     experiments = {config.CONFIGS / "experiment" / f"{name}.yaml" for name in EXPERIMENTS}
     presets = {path for path in FILES if path.parent.name == "preset"}
     searches = {config.CONFIGS / "decoding" / f"{name}.yaml" for name in SEARCHES}
-    assert {*GROUP_FILES, *roots, *experiments, *presets, *searches} == set(FILES)
+    scored = {path for path in FILES if path.parent.name == "benchmark"}
+    assert {*GROUP_FILES, *roots, *experiments, *presets, *searches, *scored} == set(FILES)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -111,6 +113,27 @@ def test_search_composes_from_its_dataclass(search: str) -> None:
         composed(f"decoding={search}", "decoding.lm_wait=2", root="evaluate")
     nearest = "nearest: decoding.lm_weight" if beam else "there are: decoding.search"
     assert runner.explain(raised.value).endswith(f"decoding.lm_wait: no such key; {nearest}")
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("protocol", [None, *benchmarks.PROTOCOLS])
+def test_benchmark_composes(benchmark: str, protocol: str | None) -> None:
+    chosen = [f"protocol={protocol}"] if protocol else []
+    given = ("checkpoint=a", "data=b", "out=c", *(["decoding.lm=d"] if benchmark.endswith("lm") else []))
+    cfg = composed(f"+benchmark={benchmark}", *chosen, *given, root="evaluate")
+    config.refuse_unknown_keys(cfg)
+    assert missing_keys(cfg) == []
+    assert benchmarks.find(cfg.protocol).name == protocol or cfg.protocol == "fleurs102"
+    assert cfg.decoding.search == ("lm" if benchmark.endswith("lm") else "greedy")
+    assert cfg.split == "test" and cfg.langs == []
+
+
+def test_a_benchmark_leaves_the_rest_to_the_command() -> None:
+    given = ("checkpoint=a", "data=b", "out=c", "decoding.lm=d", "split=dev", "langs=[eng]", "decoding.beam_size=9")
+    cfg = composed("+benchmark=fleurs_asr_lm", *given, root="evaluate")
+    assert (cfg.split, cfg.langs, cfg.decoding.beam_size) == ("dev", ["eng"], 9)
+    assert composed("+benchmark=fleurs_asr", "decoding=letter_lm", root="evaluate").decoding.search == "letter_lm"
+    assert composed("checkpoint=a", root="evaluate").protocol is None
 
 
 # ---- the paper's numbers

@@ -20,13 +20,13 @@ import soundfile
 from mms_recipes import languages, manifest
 from mms_recipes.manifest import Utterance
 from mms_recipes.report import __main__ as command
-from tests.unit.evaluations import UTTERANCES, utterance, write_run, write_runs
+from tests.unit.evaluations import UTTERANCES, utterance, write_benchmark, write_run, write_runs
 
 pytestmark = pytest.mark.slow
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOSTILE = "<script>window.hacked=1</script><img/src=x&#32;onerror=window.hacked=1>"
-NUM_LANGS, MOST_ROWS = 250, 100
+NUM_LANGS, MOST_ROWS = 250, 110
 # the contrast of an element's text with what lies behind it, as WCAG 2 counts it
 CONTRAST = """element => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -255,6 +255,65 @@ def test_embedded_audio_plays_without_a_request(browser: Any, folder: Path) -> N
     page.wait("document.querySelector('#player audio').currentTime > 0.1")
     assert [url for url in page.requests if not url.startswith("data:")] == [page.url]
     assert page.tab.locator("button.play[data-src^='./']").count() == 1
+    page.tab.close()
+    assert not page.errors
+
+
+def test_utterances_are_ordered_by_confidence(browser: Any, tmp_path: Path) -> None:
+    sure = {"u1": ([0.9, 0.9], [0.3, 0.9]), "u2": ([0.4, 0.9], [0.9, 0.8]), "u3": ([0.6, 0.9], [0.5, 0.9])}
+    texts = {"u1": "a dig", "u2": "a dog", "u3": "a dig"}
+    silent = utterance("eng", "u4", "a dog", "", sure=[])
+    runs = [
+        write_run(
+            tmp_path / name,
+            [*(utterance("eng", uid, "a dog", texts[uid], sure=of[n]) for uid, of in sure.items()), silent],
+        )
+        for n, name in enumerate(("dense", "LSAH"))
+    ]
+    assert command.main([*map(str, runs), "--out", str(tmp_path / "report.html")]) == 0
+    page = Page(browser, tmp_path / "report.html")
+    page.tab.click("#open")
+    shown = "#lang-eng article header code"
+    for label, expected in (
+        ("worst first", ["u4", "u1", "u3", "u2"]),
+        ("least sure first: dense", ["u2", "u3", "u1", "u4"]),
+        ("least sure first: LSAH", ["u1", "u3", "u2", "u4"]),
+        ("least sure first: dense", ["u2", "u3", "u1", "u4"]),
+        ("worst first", ["u4", "u1", "u3", "u2"]),
+    ):
+        page.tab.select_option("#lang-eng select.order", label=label)
+        assert page.tab.eval_on_selector_all(shown, "all => all.map(c => c.textContent)") == expected, label
+    underlined = page.tab.eval_on_selector_all(
+        "#lang-eng .al i[title]",
+        "all => all.map(i => [parseFloat(i.title), getComputedStyle(i).backgroundImage !== 'none'])",
+    )
+    assert len(underlined) == 12 and all(marked == (sure < 0.8) for sure, marked in underlined)
+    page.tab.close()
+    assert not page.errors
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_papers_numbers_stand_beside_ours(browser: Any, tmp_path: Path, scheme: str) -> None:
+    run = write_benchmark(tmp_path / "run")
+    document = json.loads((run / "scores.json").read_text())
+    assert command.main([str(run)]) == 0
+    page = Page(browser, run / "report.html", color_scheme=scheme)
+    known = {row["lang"]: row["rate"] for row in document["benchmark"]["paper"] if row["system"] == "MMS FL-102 + LM"}
+    cells = page.tab.eval_on_selector_all(
+        "#scores tbody tr", "rows => rows.map(r => [r.dataset.lang, r.querySelector('td.paper').textContent])"
+    )
+    assert dict(cells) == {"eng": f"{known['eng']}", "fra": "", "jpn": f"{known['jpn']}"}
+    button = page.tab.locator("#scores th[data-column='5'] button")
+    for expected in (["jpn", "eng", "fra"], ["eng", "jpn", "fra"]):  # what is not known comes last, either way
+        button.click()
+        assert page.rows() == expected
+    texts = ".benchmark h2, .benchmark p, .box.paper td, .box.paper p, .box.paper h2, #scores .paper, .key .paper"
+    contrasts = page.tab.eval_on_selector_all(texts, f"all => all.map(e => [({CONTRAST})(e), e.textContent])")
+    assert len(contrasts) > 15 and min(contrasts)[0] >= 4.5, min(contrasts)
+    page.tab.set_viewport_size({"width": 390, "height": 800})
+    page.tab.click("#open")
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == 390  # nothing sticks out of a phone
+    assert page.requests == [page.url]
     page.tab.close()
     assert not page.errors
 

@@ -1,11 +1,12 @@
 """Evaluations for tests, as mms_recipes.evaluate writes them."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import metrics, report
+from mms_recipes import benchmarks, metrics, report
 from mms_recipes.report import UtteranceScore
 
 # language, uid, reference, what two models made of it
@@ -21,8 +22,19 @@ UTTERANCES = [
 
 
 def utterance(
-    lang: str, uid: str, reference: str, hypothesis: str, count_space: bool = False, seconds: float = 1.8
+    lang: str,
+    uid: str,
+    reference: str,
+    hypothesis: str,
+    count_space: bool = False,
+    seconds: float = 1.8,
+    sure: Sequence[float] | None = None,
 ) -> UtteranceScore:
+    """Score an utterance; `sure` are the confidences of its words, each of which takes half a second."""
+    times = sure and [
+        (word, number / 2, number / 2 + 0.5, confidence)
+        for number, (word, confidence) in enumerate(zip(hypothesis.split(), sure, strict=True))
+    ]
     return UtteranceScore(
         uid=uid,
         lang=lang,
@@ -31,6 +43,8 @@ def utterance(
         words=metrics.word_errors(reference, hypothesis),
         characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
         seconds=seconds,
+        confidence=sum(sure) / len(sure) if sure else None,
+        word_times=times,
     )
 
 
@@ -51,3 +65,22 @@ def write_runs(folder: Path, count_space: bool = False) -> list[Path]:
         )
         for number, name in enumerate(("dense", "LSAH"))
     ]
+
+
+def write_benchmark(folder: Path) -> Path:
+    """Write an evaluation of three languages by the rules of FLEURS-102, as evaluate does; return the folder."""
+    protocol = benchmarks.PROTOCOLS["fleurs102"]
+    scores = [
+        utterance("eng", "e1", "the cat sat", "the cat sit", sure=[0.95, 0.7, 0.2]),
+        utterance("fra", "f1", "le chat", "le chat", sure=[0.9, 0.99]),
+        utterance("jpn", "j1", "ねこがすき", "ねこすきだ"),
+    ]
+    expected = Counter(score.lang for score in scores)
+    prepared = {"settings": {"normalization": "none"}, "left_out": {}}
+    folder.mkdir(parents=True)
+    languages = {lang: {"splits": {"test": prepared}} for lang in expected}
+    (folder / benchmarks.PREPARED).write_text(json.dumps({"languages": languages}))
+    settings = {"name": folder.name, "split": "test", "protocol": protocol.name, "count_space": False}
+    beside = benchmarks.document(protocol, folder, "test", list(expected), count_space=False)
+    report.write_report(folder, scores, expected, settings, protocol.metric, beside)
+    return folder

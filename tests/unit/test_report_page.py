@@ -8,8 +8,8 @@ import pytest
 
 from mms_recipes.report import __main__ as command
 from mms_recipes.report import charts, utterances
-from mms_recipes.report.runs import read_runs
-from tests.unit.evaluations import UTTERANCES, utterance, write_run, write_runs
+from mms_recipes.report.runs import Word, read_runs
+from tests.unit.evaluations import UTTERANCES, utterance, write_benchmark, write_run, write_runs
 
 HOSTILE = "</script><script>alert(1)</script>&\"'<img/src=x onerror=alert(1)>"
 
@@ -80,6 +80,67 @@ def test_columns_of_several_runs() -> None:
         [("e", "b"), ("e", "b"), ("s", "c")],
     ]
     assert list(utterances.align_all([], [[], []])) == []
+
+
+def test_words_of_a_hypothesis_are_found_by_their_order() -> None:
+    words = [Word("the", 0.0, 0.5, 0.9), Word("cat", 0.5, 1.0, 0.4)]
+    assert utterances.match_words(["the", "cat"], words, by_characters=False) == words
+    letters = [Word("ね", 0.0, 0.1, 0.9), Word("こが", 0.1, 0.3, 0.4)]  # a unit may be several letters
+    assert utterances.match_words(["ね", " ", "こ", "が"], letters, by_characters=True) == [
+        letters[0], None, letters[1], letters[1],
+    ]  # fmt: skip
+    # what a benchmark's text rules changed is not guessed
+    assert utterances.match_words(["the", "cats"], words, by_characters=False) == [None, None]
+    assert utterances.match_words(["the"], [], by_characters=False) == [None]
+
+
+def test_words_with_their_confidence(tmp_path: Path) -> None:
+    scores = [
+        utterance("eng", "e1", "the cat sat", "the cat sit", sure=[0.95, 0.7, 0.2]),
+        utterance("eng", "e2", "a dog", "", sure=[]),
+    ]
+    text = page(tmp_path, write_run(tmp_path / "run", scores))
+    assert '<i title="0.95, 0.00 to 0.50 s">the</i>' in text
+    assert '<i class="c2" title="0.70, 0.50 to 1.00 s">cat</i>' in text
+    assert '<i class="s c1" title="0.20, 1.00 to 1.50 s">s<u>i</u>t</i>' in text
+    assert "1/3 words, 1/9 letters, confidence 0.62" in text
+    assert '<article data-order="1 0.6167">' in text and '<article data-order="2 2">' in text
+    assert "below 0.8" in text and "least sure first: run" in text
+    plain = page(tmp_path, write_run(tmp_path / "plain", [utterance("eng", "e1", "the cat", "the cat")]))
+    assert "below 0.8" not in plain and 'class="order"' not in plain
+
+
+def test_a_confidence_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", [utterance("eng", "e1", "the cat", "the cat", sure=[0.9, 0.8])])
+    hypotheses = (run / "hypotheses.tsv").read_text()
+    (run / "hypotheses.tsv").write_text(hypotheses.replace("0.8500", "much"))
+    assert command.main([str(run)]) == 1
+    assert "hypotheses.tsv:2: the confidence is 'much', not a number; evaluate again" in capsys.readouterr().err
+    (run / "hypotheses.tsv").write_text(hypotheses)
+    with (run / "words.tsv").open("a") as file:
+        file.write("e1\teng\tcat\t0.5\tlate\t0.5\n")
+    assert command.main([str(run)]) == 1
+    assert "words.tsv:4: found ['e1', 'eng', 'cat', '0.5', 'late', '0.5'], expected uid, lang, word, start, end" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_benchmark_is_told_on_the_page(tmp_path: Path) -> None:
+    text = page(tmp_path, write_benchmark(tmp_path / "run"))
+    for said in (
+        "FLEURS-102 test: CER in every language.",
+        "Not like for like with the paper&#x27;s: 3 of its 102 languages were scored",
+        "Not known here: whether the paper&#x27;s CER counts the spaces",
+        "mean over 3 of 102 languages",
+        "Mean over all 102 languages: CER in every language",
+        "<td>6.9 %</td><td>USM</td>",
+        '<td class="paper" data-value="4.3">4.3</td>',
+        '<td class="paper" data-value=""></td>',
+        "English, paper: MMS FL-102 + LM 4.3",
+    ):
+        assert said in text, said
+    assert text.count('class="al"') == 2  # a language of words is laid out by words, though CER counts
+    assert "paper" not in page(tmp_path, write_runs(tmp_path)[0]).partition("<body>")[2].partition("<script>")[0]
 
 
 def test_colours_do_not_cut_letters_from_their_marks() -> None:
