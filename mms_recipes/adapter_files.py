@@ -1,7 +1,7 @@
 """Adapters on disk: one small file per language, and the one-file form of the released checkpoints."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from omegaconf import OmegaConf
 
 from mms_recipes import __version__
 from mms_recipes.checkpoints import CTC_ENCODER, Base, load_checkpoint, read_base, write_atomically
+from mms_recipes.units import LETTERS, Units
 
 ADAPTER_FORMAT = "mms_recipes.adapter/1"
+UNITS = "units"  # in a checkpoint's task_state: by language, the model of its pieces as text
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,14 @@ class Adapter:
 
     lang: str
     base_hash: str
-    letters: list[str]  # the head's rows, the four specials first
+    letters: list[str]  # the head's rows (letters or pieces of words), the four specials first
     num_updates: int
     dev_cer: float | None
     tensors: dict[str, torch.Tensor]
     base_path: str = ""
     code_version: str = __version__
     path: str = ""
+    units: Units = LETTERS  # how words are spelt with them
 
     def require_base(self, base_hash: str) -> None:
         """Raise ValueError unless this adapter was trained on the base with this hash."""
@@ -52,6 +55,8 @@ def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
     """Write folder/<lang>.safetensors in one step, so that a reader sees the old file or the new one."""
     described = {name: getattr(adapter, name) for name in ("lang", "base_hash", "num_updates", "dev_cer", "base_path")}
     described |= {"letters": adapter.letters, "code_version": adapter.code_version, "format": ADAPTER_FORMAT}
+    if adapter.units.model:
+        described["units"] = adapter.units.to_text()
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in described.items()}
     path = Path(folder) / f"{adapter.lang}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,12 +77,13 @@ def read_adapter(path: str | Path) -> Adapter:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            units = Units.from_text(metadata.pop("units", ""))  # not there for letters
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path}: not an adapter file, or cut off ({error})") from error
     if metadata.pop("format", None) != ADAPTER_FORMAT:
         raise ValueError(f"{path}: not an adapter of mms_recipes; expected format {ADAPTER_FORMAT!r} in its header")
-    return Adapter(tensors=tensors, path=str(path), **metadata)
+    return Adapter(tensors=tensors, path=str(path), units=units, **metadata)
 
 
 # ---- the one-file form of the released checkpoints
@@ -97,7 +103,9 @@ def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) ->
     state = {
         "args": None,
         "cfg": _one_file_config(
-            base, adapter_dim=first.tensors[f"{CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1]
+            base,
+            adapter_dim=first.tensors[f"{CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1],
+            labels=first.units.kind.suffix,
         ),
         "model": model,
         # fairseq upgrades files that lack these
@@ -111,14 +119,33 @@ def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) ->
         ],
         "task_state": {"target_dictionary": first.dictionary()},
         "extra_state": {},
-        "adapter": {
-            a.lang: {"model": a.tensors, "task_state": {"target_dictionary": a.dictionary()}} for a in adapters
-        },
+        "adapter": {a.lang: _one_file_part(a) for a in adapters},
     }
     write_atomically(Path(path), lambda temporary: torch.save(state, temporary))
 
 
-def _one_file_config(base: Base, adapter_dim: int) -> dict[str, Any]:
+def _one_file_part(adapter: Adapter) -> dict[str, Any]:
+    """One language in a one-file checkpoint; of what is in `task_state`, stock fairseq reads the dictionary alone."""
+    state: dict[str, Any] = {"target_dictionary": adapter.dictionary()}
+    if adapter.units.model:
+        state[UNITS] = {adapter.lang: adapter.units.to_text()}
+    return {"model": adapter.tensors, "task_state": state}
+
+
+def spelling(task_state: Mapping[str, Any], lang: str) -> Units:
+    """Return how a language's words are spelt, from the task's state in a checkpoint; letters when it does not say.
+
+    Raises ValueError when it says so of other languages alone.
+    """
+    models = task_state.get(UNITS)
+    if models is None:
+        return LETTERS
+    if lang not in models:
+        raise ValueError(f"no units of {lang!r}; there are those of {', '.join(sorted(models))}")
+    return Units.from_text(models[lang])
+
+
+def _one_file_config(base: Base, adapter_dim: int, labels: str) -> dict[str, Any]:
     adapter = {
         "layer_type": "trf_adp",
         "adp_num": 1,
@@ -137,7 +164,7 @@ def _one_file_config(base: Base, adapter_dim: int) -> dict[str, Any]:
         "common": {},
     }
     model = {"_name": "wav2vec_ctc", "w2v_path": "", "w2v_args": w2v_args, "apply_mask": False, **common, **adapter}
-    task = common | {"_name": "audio_finetuning", "labels": "ltr", "multi_corpus_keys": "mms"}
+    task = common | {"_name": "audio_finetuning", "labels": labels, "multi_corpus_keys": "mms"}
     return {"model": model, "task": task | {"multi_corpus_sampling_weights": "1"}, "common": {}, "criterion": None}
 
 
@@ -162,6 +189,7 @@ def read_adapters(path: str | Path) -> dict[str, Adapter]:
             tensors=part["model"],
             base_path=str(path),
             path=str(path),
+            units=spelling(part["task_state"], lang),
         )
         for lang, part in checkpoint["adapter"].items()
     }

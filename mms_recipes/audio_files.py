@@ -88,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
 def probe(path: Path, num_samples: int) -> tuple[str, str] | None:
     """Return (kind of problem, what was found) if an utterance is not 16 kHz mono of this length, else None.
 
-    The kinds are those of ``validation.REMEDIES``. Only headers and the last sample are read.
+    The kinds are those of ``problems.REMEDIES``. Only headers and the last sample are read.
     """
     import soundfile
 

@@ -1,8 +1,8 @@
 """Manifests: which audio, how long, and what was said. The format is told in manifests/README.md.
 
-``<split>.tsv`` holds the root folder, then ``path TAB num_samples`` a line; ``.ltr``, ``.wrd`` and ``.uid`` hold one
-line for each utterance; ``dict.ltr.txt`` the letters. Readers keep numpy arrays of offsets, not text: a line is read
-from the file when it is asked for, so ten million rows fit in memory and any number of files can be open at once.
+``<split>.tsv`` holds the root folder, then ``path TAB num_samples`` a line; ``.ltr`` (or ``.units``), ``.wrd`` and
+``.uid`` hold one line for each utterance; ``dict.ltr.txt`` the letters. Readers keep numpy arrays of offsets: a line is
+read from the file when it is asked for, so ten million rows fit in memory and any number of files can be open at once.
 """
 
 import os
@@ -15,6 +15,8 @@ from typing import IO, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mms_recipes.unit_kinds import UnitKind, kind_of
 
 SAMPLE_RATE = 16_000  # Hz, of all audio in manifests
 LABEL_SUFFIXES = ("ltr", "wrd", "uid")
@@ -113,7 +115,7 @@ class Manifest:
 class Labels:
     """The label files of one split: one line for each utterance of its manifest."""
 
-    letters: Lines
+    units: Lines  # letters, or pieces of words
     words: Lines
     uids: Lines
 
@@ -142,7 +144,7 @@ def read_manifest(tsv: Path) -> Manifest:
 def read_lines(path: Path) -> Lines:
     """Open a file of label lines; FileNotFoundError when it is missing."""
     starts, offset = [np.zeros(0, np.int64)], 0
-    with _open(path, "rebuild the manifest with the tool that made it") as file:
+    with _open(path, f"rebuild it with {kind_of(path).maker}") as file:
         for block in _blocks(file):
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE)
             starts.append(np.concatenate(([0], ends[:-1] + 1)) + offset)
@@ -150,21 +152,18 @@ def read_lines(path: Path) -> Lines:
     return Lines(path, np.concatenate([*starts, np.array([offset], np.int64)]))
 
 
-def read_labels(folder: Path, split: str, num_utterances: int) -> Labels:
-    """Open ``.ltr``, ``.wrd`` and ``.uid`` of a split.
+def read_labels(folder: Path, split: str, num_utterances: int, kind: UnitKind = UnitKind.letters) -> Labels:
+    """Open ``.ltr`` (or the labels of another kind), ``.wrd`` and ``.uid`` of a split.
 
-    Raises FileNotFoundError when one is missing, ValueError when its lines are not as many as the manifest's
-    utterances.
+    Raises FileNotFoundError when one is missing, ValueError when it has not as many lines as there are utterances.
     """
-    letters, words, uids = (read_lines(folder / f"{split}.{suffix}") for suffix in LABEL_SUFFIXES)
-    for lines in (letters, words, uids):
+    units, words, uids = (read_lines(folder / f"{split}.{suffix}") for suffix in (kind.suffix, *LABEL_SUFFIXES[1:]))
+    for lines in (units, words, uids):
         if len(lines) != num_utterances:
-            where = f"{lines.file}:{min(len(lines), num_utterances) + 1}"
+            where, remedy = min(len(lines), num_utterances) + 1, f"rebuild them with {kind_of(lines.file).maker}"
             found = f"{len(lines)} labels for {num_utterances} utterances in {split}.tsv"
-            raise ValueError(
-                f"{where}: {found}; rebuild both with the tool that made them (tools/prepare_fleurs.py, ...)"
-            )
-    return Labels(letters, words, uids)
+            raise ValueError(f"{lines.file}:{where}: {found}; {remedy}")
+    return Labels(units, words, uids)
 
 
 def write_split(
@@ -185,20 +184,24 @@ def write_split(
                 raise ValueError(f"{row.uid}: {text!r} holds a tab or a line break, which a manifest cannot; rename it")
         if not 0 < row.num_samples <= _MAX_SAMPLES:
             raise ValueError(f"{row.uid}: {row.num_samples} samples, expected 1 to {_MAX_SAMPLES}; leave it out")
-        columns["ltr"].append(row.letters)
-        columns["wrd"].append(row.words)
-        columns["uid"].append(row.uid)
-        columns["tsv"].append(f"{row.path}\t{row.num_samples}")
+        cells = (row.letters, row.words, row.uid, f"{row.path}\t{row.num_samples}")
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
     for suffix, lines in columns.items():
         write_text(folder / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
     return len(columns["uid"])
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and then put it in place, so that nobody sees half of it."""
+    """Write a text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and then put it in place, so that nobody sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")  # nodes may share a pid
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -214,14 +217,13 @@ def count_letters(files: Iterable[Path]) -> Counter[str]:
 
 
 def write_dictionary(path: Path, counts: Mapping[str, int]) -> None:
-    """Write ``letter count`` lines as fairseq reads them: most frequent first, ties by code point, no special
-    tokens."""
+    """Write ``letter count`` lines as fairseq reads them: most frequent first, ties by code point, no specials."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     write_text(path, "".join(f"{letter} {count}\n" for letter, count in ordered))
 
 
 def read_dictionary(path: Path) -> list[str]:
-    """Return the letters of a dictionary in order; fairseq numbers them from 4 on, after SPECIAL_TOKENS.
+    """Return the letters (pieces) of a dictionary in order; fairseq numbers them from 4 on, after SPECIAL_TOKENS.
 
     Raises FileNotFoundError, or ValueError (file:line) for a malformed line, a second entry or an empty file.
     """
@@ -229,14 +231,12 @@ def read_dictionary(path: Path) -> list[str]:
     for number, line in enumerate(read_lines(path), start=1):
         letter, _, count = line.rpartition(" ")
         if not letter or letter != letter.strip() or " " in letter or not count.isdecimal():
-            raise ValueError(f"{path}:{number}: found {line!r}, expected a letter, a space and its count; rebuild it")
+            raise ValueError(f"{path}:{number}: found {line!r}, expected a unit, a space and its count; rebuild it")
         if letter in letters or letter in SPECIAL_TOKENS:
-            raise ValueError(
-                f"{path}:{number}: {letter!r} is a special token or a second time there; take the line out"
-            )
+            raise ValueError(f"{path}:{number}: {letter!r} is a special token or there twice; take the line out")
         letters[letter] = None
     if not letters:
-        raise ValueError(f"{path}: holds no letters; rebuild it with the tool that made the manifests")
+        raise ValueError(f"{path}: holds no letters; rebuild it with {kind_of(path).maker}")
     return list(letters)
 
 

@@ -11,9 +11,10 @@ import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from omegaconf import DictConfig
 
-from mms_recipes import checkpoints, fairseq_compat, manifest, validation
+from mms_recipes import adapter_files, checkpoints, fairseq_compat, manifest, units, validation
 from mms_recipes.tasks.finetuning import job_languages
 from mms_recipes.tasks.pretraining import corpus_languages, find_corpora
+from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def check(cfg: DictConfig, run_folder: Path) -> None:
     check_batch(cfg)
     check_manifests(cfg)
     check_start(cfg)
+    check_units(cfg)
     base = check_base(cfg)
     check_disk(run_folder, checkpoint_bytes(cfg, base))
 
@@ -71,6 +73,11 @@ def check_batch(cfg: DictConfig) -> None:
         raise ValueError(f"task.min_seconds={cfg.task.min_seconds:g}: expected more than 0, at most max_seconds={crop}")
 
 
+def unit_kind(task: DictConfig) -> UnitKind:
+    """What a task has its model write; letters where it has no such setting."""
+    return UnitKind(task.get("units", UnitKind.letters))
+
+
 def language_folders(task: DictConfig) -> list[str]:
     """Folder of each language of the job, relative to task.data: `eng`, or `mls/eng` where there are corpora."""
     if task._name != "mms_pretraining":
@@ -86,7 +93,7 @@ def check_manifests(cfg: DictConfig) -> None:
     Without labels a language needs no dev split: it is pretraining.
     """
     task = cfg.task
-    folder, labelled = Path(task.data), task._name in LABELLED
+    folder, labelled, kind = Path(task.data), task._name in LABELLED, unit_kind(task)
     langs = language_folders(task)
     splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
     rows = sum(_count_rows(folder / lang / f"{split}.tsv") for lang in langs for split in splits)
@@ -100,14 +107,35 @@ def check_manifests(cfg: DictConfig) -> None:
             group,
             there,
             check_audio="all" if rows <= ALL_HEADERS else "first",
-            dictionary=folder / "dict.ltr.txt" if task._name == "mms_finetuning" else None,
+            dictionary=folder / kind.dictionary if task._name == "mms_finetuning" else None,
             labelled=labelled,
+            kind=kind,
             progress=rows > ALL_HEADERS,
         )
         report.raise_if_bad()
         for note in report.notes():
             logger.warning("%s", note)
         logger.info("%d languages\n%s", len(group), report.table())
+
+
+def check_units(cfg: DictConfig) -> None:
+    """Refuse to go on with a run in other units than it began with: rows of the head would change their meaning."""
+    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
+    if cfg.task._name not in LABELLED or not last.exists():
+        return
+    models = (checkpoints.load_checkpoint(last).get("task_state") or {}).get(adapter_files.UNITS) or {}
+    kind, began = unit_kind(cfg.task), UnitKind.sentencepiece if models else UnitKind.letters
+    if began != kind:
+        raise ValueError(
+            f"{last}: this run began with task.units={began}, now it is task.units={kind}; give another name=..."
+        )
+    for lang in language_folders(cfg.task) if models else ():
+        path = Path(cfg.task.data) / lang / PIECES_MODEL
+        if units.read_units(path).to_text() != models.get(lang):
+            raise ValueError(
+                f"{path}: not the pieces that this run began with ({last}), they were built again since; give another "
+                "name=..., or restore the file and those that belong to it"
+            )
 
 
 def _count_rows(tsv: Path) -> int:
@@ -163,8 +191,9 @@ def checkpoint_bytes(cfg: DictConfig, base: checkpoints.Base | None) -> int:
         2 * encoder.encoder_embed_dim * (cfg.model.adapter_dim + 1) + encoder.encoder_embed_dim + cfg.model.adapter_dim
     )
     langs = job_languages(cfg.task)
-    letters = sum(len(manifest.read_dictionary(folder / lang / "dict.ltr.txt")) + 4 for lang in langs)
-    return 12 * (len(langs) * encoder.encoder_layers * per_block + letters * encoder.encoder_embed_dim)
+    dictionaries = (folder / lang / unit_kind(cfg.task).dictionary for lang in langs)
+    rows = sum(len(manifest.read_dictionary(path)) + 4 for path in dictionaries)
+    return 12 * (len(langs) * encoder.encoder_layers * per_block + rows * encoder.encoder_embed_dim)
 
 
 def check_disk(run_folder: Path, size: int) -> None:

@@ -14,6 +14,7 @@ from mms_recipes import adapter_files, checkpoints, text
 from mms_recipes.decoding.greedy import greedy
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
+from mms_recipes.units import Units
 
 
 @dataclass
@@ -104,6 +105,28 @@ def load_recognizer(
     for adapter in chosen:
         stack.load_language_state(adapter.lang, adapter.tensors)
     return Recognizer(encoder, found.normalize, dictionaries, base_hash, adapters=stack.to(device).eval())
+
+
+def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
+    """Return the symbols of a language's head and how words are spelt with them; the model itself is not loaded.
+
+    `checkpoint` as in `load_recognizer`. Raises FileNotFoundError or ValueError: nothing there, not of this language.
+    """
+    if Path(checkpoint).is_dir():
+        adapter = adapter_files.read_adapter(Path(checkpoint) / f"{lang}.safetensors")
+        return adapter.letters, adapter.units
+    state = checkpoints.load_checkpoint(checkpoint)
+    if "adapter" in state:
+        if lang not in state["adapter"]:
+            raise ValueError(f"{checkpoint}: no adapter for {lang}; there are {', '.join(sorted(state['adapter']))}")
+        state = state["adapter"][lang]
+    task_state = state.get("task_state") or {}
+    if "target_dictionary" not in task_state:
+        raise ValueError(f"{checkpoint}: has no CTC head with a dictionary; give a dense CTC checkpoint or adapters")
+    try:
+        return list(task_state["target_dictionary"].symbols), adapter_files.spelling(task_state, lang)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {error}") from None
 
 
 def _encoder(base: checkpoints.Base, device: torch.device) -> FrozenEncoder:

@@ -157,8 +157,9 @@ def checksums(cfg: DictConfig) -> dict[str, str]:
     """SHA-256 of every manifest, label and dictionary file of the job, relative to task.data."""
     folder, langs = Path(cfg.task.data), preflight.language_folders(cfg.task)
     splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
-    names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", "ltr")]
-    names += ["dict.ltr.txt", *(f"{lang}/dict.ltr.txt" for lang in langs)]
+    kind = preflight.unit_kind(cfg.task)
+    names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", kind.suffix)]
+    names += [kind.dictionary, *(f"{lang}/{name}" for lang in langs for name in kind.files)]
     found = {}
     for name in names:
         if (folder / name).is_file():

@@ -4,18 +4,20 @@ Both are written alike: the end of a word is `|`, a letter of its own or the end
 So units with their spaces taken out are words with `|` behind each, and `text.to_words` reads both.
 """
 
+import base64
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mms_recipes import text
 from mms_recipes.manifest import SPECIAL_TOKENS
+from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 
-MODEL, DICTIONARY, SUFFIX = "units.model", "dict.units.txt", "units"
 VOCABULARY = 128
 _SPACE = "\u2581"  # sentencepiece's mark for a space
 _UNKNOWN = "<unk>"
@@ -31,8 +33,8 @@ class Units:
     model: bytes = b""
 
     @property
-    def kind(self) -> str:
-        return "sentencepiece" if self.model else "letters"
+    def kind(self) -> UnitKind:
+        return UnitKind.sentencepiece if self.model else UnitKind.letters
 
     def encode(self, words: str) -> list[str]:
         """Return the units of words. A letter that the model does not know becomes a unit that it does not have.
@@ -58,20 +60,48 @@ class Units:
         names = map(self._processor.id_to_piece, range(self._processor.get_piece_size()))
         return [name.replace(_SPACE, text.WORD_END) for name in names if name != _UNKNOWN]
 
+    def to_text(self) -> str:
+        """Return the model as text, for headers and JSON; empty for letters. `from_text` reads it."""
+        return base64.b64encode(self.model).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> "Units":
+        """Return the units of what `to_text` gave; ValueError when it is something else."""
+        return cls(base64.b64decode(text, validate=True))
+
     @cached_property
     def _processor(self) -> Any:
-        import sentencepiece  # part of the extra [decoding]: letters do without
-
-        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+        return _sentencepiece().SentencePieceProcessor(model_proto=self.model)
 
 
 LETTERS = Units()
+
+
+def _sentencepiece() -> ModuleType:
+    try:
+        import sentencepiece
+    except ImportError as error:  # part of the extra [decoding]: letters do without
+        raise ValueError(
+            f"sentencepiece units need sentencepiece ({error}); install it with pip install 'mms-recipes[decoding]'"
+        ) from None
+    return sentencepiece
+
+
+def folder_units(folder: Path, kind: UnitKind) -> Units:
+    """Return the units of a language's labels of this kind; raises what `read_units` raises."""
+    return read_units(folder / PIECES_MODEL) if kind is UnitKind.sentencepiece else LETTERS
+
+
+def is_last_piece(unit: str) -> bool:
+    """Say whether a unit is a piece at the end of a word ("lo|"). Of letters none is: the mark is one of its own."""
+    return len(unit) > 1 and unit.endswith(text.WORD_END)
 
 
 def read_units(path: Path) -> Units:
     """Read a model that `tools/build_units.py` wrote; FileNotFoundError, or ValueError when it is something else."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; build it with tools/build_units.py")
+    _sentencepiece()
     units = Units(path.read_bytes())
     try:
         found = units.pieces()
@@ -90,8 +120,6 @@ def train_units(sentences: Iterable[str], size: int) -> tuple[Units, Counter[str
     There are `size` units, or one more than the text has letters if that is more, or fewer where the text does not have
     as many. Equal text gives equal units. ValueError when there is no text.
     """
-    import sentencepiece
-
     lines = [line for line in sentences if line]
     letters = {letter for line in lines for letter in line.replace(" ", "")}
     if not letters:
@@ -99,7 +127,7 @@ def train_units(sentences: Iterable[str], size: int) -> tuple[Units, Counter[str
     if special := letters & {_SPACE, text.WORD_END}:
         raise ValueError(f"the text holds {' '.join(sorted(special))}, which mark the ends of words; normalise it")
     written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
+    _sentencepiece().SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=written,
         vocab_size=max(size, len(letters) + 1) + 1,  # the mark of word ends; and <unk>, which is no unit of ours

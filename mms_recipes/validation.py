@@ -1,17 +1,15 @@
 """Check prepared manifests before anything is trained: all problems are collected, then reported at once."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from mms_recipes.audio_files import PACK_AGAIN, close_shards, is_in_shard, probe
+from mms_recipes.audio_files import close_shards, is_in_shard, probe
 from mms_recipes.manifest import (
     Labels,
     Lines,
@@ -22,98 +20,14 @@ from mms_recipes.manifest import (
     read_labels,
     read_manifest,
 )
+from mms_recipes.problems import Report
+from mms_recipes.text import WORD_END
+from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
+from mms_recipes.units import read_units
 
 PROBES_AT_ONCE = 10_000
 SPLITS = ("train", "dev", "test")
 CheckAudio = Literal["all", "first", "none"]
-
-AGAIN = "restore the file, or prepare the language again"
-# What can be wrong, and what to do about it; empty where the message says so itself.
-REMEDIES = {
-    "no manifest": "",
-    "malformed manifest": "",
-    "labels do not match": "",
-    "no dictionary": "",
-    "no utterances": "leave the language out, or look in prepared.json why all were left out",
-    "missing audio": AGAIN,
-    "unreadable audio": AGAIN,
-    "not in its shard": f"the shard was cut or replaced since its index was written: restore it, or {PACK_AGAIN}",
-    "compressed in its shard": PACK_AGAIN,
-    "wrong sample rate": "prepare the language again: preparation makes 16 kHz once",
-    "not mono": "prepare the language again: preparation makes one channel once",
-    "wrong length": f"the file was cut or replaced: {AGAIN}",
-    "empty audio": "take the utterance out",
-    "empty labels": "take the utterance out: nothing can be learnt from it",
-    "letters outside the dictionary": "use the dictionary that was made with these manifests, or prepare them again",
-    "too long for its audio": "CTC cannot emit this: see whether text and audio belong together, or take it out",
-    "duplicate": "take one of them out",
-    "in two splits": "take it out of one of them, or the scores mean nothing",
-    "letters that only dev or test have": "they cannot be recognised and count as errors",
-    "dev or test too long for its audio": "it cannot be recognised whole and counts as errors",
-}
-NOTES = ("letters that only dev or test have", "dev or test too long for its audio")  # these stop nothing
-
-
-class ManifestError(ValueError):
-    """Manifests that cannot be used; the message lists every kind of problem with places and remedies."""
-
-
-@dataclass
-class Report:
-    """What validation found. ``amounts``: utterances and seconds by (language, split); ``found``: places by kind."""
-
-    examples: int = 5  # places kept of each kind, so that a broken disk does not fill the memory
-    counts: Counter[str] = field(default_factory=Counter)
-    found: dict[str, list[str]] = field(default_factory=dict)
-    amounts: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
-
-    def add(self, kind: str, message: str) -> None:
-        """Note one problem: its kind (a key of REMEDIES) and a message ``file:line: what was found``."""
-        self.counts[kind] += 1
-        if self.counts[kind] <= self.examples:
-            self.found.setdefault(kind, []).append(f"{message}; {REMEDIES[kind]}".removesuffix("; "))
-
-    def problems(self) -> list[str]:
-        """Return the lines of what must be mended, kind by kind."""
-        return self._lines(kind for kind in self.found if kind not in NOTES)
-
-    def num_problems(self) -> int:
-        """Return how many problems there are, those beyond the examples included."""
-        return sum(count for kind, count in self.counts.items() if kind not in NOTES)
-
-    def notes(self) -> list[str]:
-        """Return the lines of what should be known but stops nothing."""
-        return self._lines(kind for kind in self.found if kind in NOTES)
-
-    def raise_if_bad(self) -> None:
-        """Raise one ManifestError that lists all problems, if there are any."""
-        if lines := self.problems():
-            raise ManifestError("\n".join([f"{self.num_problems()} to mend in the manifests:", *lines]))
-
-    def table(self) -> str:
-        """Return utterances and hours of each language and split as a text table, with a row of sums."""
-        splits = list(dict.fromkeys(split for _, split in self.amounts))
-        sums = {split: np.zeros(2) for split in splits}
-        rows = []
-        for lang in dict.fromkeys(lang for lang, _ in self.amounts):
-            cells = [self.amounts.get((lang, split), (0, 0.0)) for split in splits]
-            rows.append((lang, cells))
-            for split, cell in zip(splits, cells, strict=True):
-                sums[split] += cell
-        rows.append(("all", [(int(sums[split][0]), float(sums[split][1])) for split in splits]))
-        width = max(len(lang) for lang, _ in [*rows, ("language", [])])
-        lines = [f"{'language':<{width}}" + "".join(f"{split:>12}{'hours':>10}" for split in splits)]
-        for lang, cells in rows:
-            lines.append(f"{lang:<{width}}" + "".join(f"{n:>12,}{seconds / 3600:>10.2f}" for n, seconds in cells))
-        return "\n".join(lines)
-
-    def _lines(self, kinds: Iterable[str]) -> list[str]:
-        lines = []
-        for kind in kinds:
-            lines += self.found[kind]
-            if (more := self.counts[kind] - len(self.found[kind])) > 0:
-                lines.append(f"... and {more} more of this kind ({kind}: {self.counts[kind]})")
-        return lines
 
 
 def find_languages(folder: Path, splits: Sequence[str] = SPLITS) -> list[str]:
@@ -137,14 +51,15 @@ def validate(
     check_audio: CheckAudio = "all",
     dictionary: Path | None = None,
     labelled: bool = True,
+    kind: UnitKind = UnitKind.letters,
     threads: int = 8,
     progress: bool = False,
 ) -> Report:
     """Check the manifests of languages under ``folder`` and return everything found; nothing is raised for bad data.
 
-    ``langs`` and ``splits``: None takes those that are there; what is named must be there. ``dictionary`` stands for
-    the ``dict.ltr.txt`` of every language. ``labelled`` False checks audio only, for pretraining. ``check_audio`` opens
-    the header of all files, of the first of each split, or of none.
+    ``langs`` and ``splits``: None takes those that are there; what is named must be there. ``kind`` says which
+    labels are used. ``dictionary`` stands for that of every language. ``labelled`` False checks audio only, for
+    pretraining. ``check_audio`` opens the header of all files, of the first of each split, or of none.
     """
     from tqdm import tqdm
 
@@ -152,10 +67,12 @@ def validate(
     report = Report()
     with ThreadPoolExecutor(threads) as pool:
         for lang in tqdm(langs or find_languages(folder), "checking manifests", unit="lang", disable=not progress):
-            check = _LanguageCheck(folder / lang, lang, report)
+            check = _LanguageCheck(folder / lang, lang, kind, dictionary, report)
             present = [split for split in SPLITS if (folder / lang / f"{split}.tsv").exists()]
             for split in splits or present or SPLITS[:1]:
-                check.split(split, labelled, dictionary or folder / lang / "dict.ltr.txt")
+                check.split(split, labelled)
+            if kind is UnitKind.sentencepiece and labelled:
+                check.pieces()
             check.duplicates()
             check.audio(check_audio, pool, progress)
     return report
@@ -170,12 +87,15 @@ def frames_needed(letters: str) -> int:
 class _LanguageCheck:
     """The checks of one language, adding to the report."""
 
-    def __init__(self, folder: Path, lang: str, report: Report) -> None:
-        self.folder, self.lang, self.report = folder, lang, report
+    def __init__(self, folder: Path, lang: str, kind: UnitKind, dictionary: Path | None, report: Report) -> None:
+        self.folder, self.lang, self.kind, self.report = folder, lang, kind, report
+        self.shared = dictionary is not None  # by all languages
+        self.dictionary = dictionary or folder / kind.dictionary
+        self.named = "letters" if kind is UnitKind.letters else "units"  # in messages
         self.manifests: dict[str, Manifest] = {}
         self.labels: dict[str, Labels] = {}
 
-    def split(self, split: str, labelled: bool, dictionary: Path) -> None:
+    def split(self, split: str, labelled: bool) -> None:
         """Open one split and check rows and labels."""
         try:
             utterances = self.manifests[split] = read_manifest(self.folder / f"{split}.tsv")
@@ -191,19 +111,19 @@ class _LanguageCheck:
         for index in np.flatnonzero(utterances.num_samples == 0):
             self.report.add("empty audio", f"{utterances.rows.where(int(index))}: 0 samples")
         if labelled:
-            self._open_labels(split, utterances, dictionary)
+            self._open_labels(split, utterances)
 
-    def _open_labels(self, split: str, utterances: Manifest, dictionary: Path) -> None:
+    def _open_labels(self, split: str, utterances: Manifest) -> None:
         try:
-            labels = read_labels(self.folder, split, len(utterances))
-            used = set(count_letters([labels.letters.file]))
+            labels = read_labels(self.folder, split, len(utterances), self.kind)
+            used = set(count_letters([labels.units.file]))
         except (FileNotFoundError, ValueError) as error:
             self.report.add("labels do not match", str(error))
             return
         self.labels[split] = labels
-        self._check_lengths(split, utterances, labels.letters)
+        self._check_lengths(split, utterances, labels.units)
         try:
-            self._check_letters(split, labels.letters, used - set(read_dictionary(dictionary)))
+            self._check_letters(split, labels.units, used - set(read_dictionary(self.dictionary)))
         except (FileNotFoundError, ValueError) as error:
             self.report.add("no dictionary", str(error))
 
@@ -218,14 +138,34 @@ class _LanguageCheck:
             if not line.strip("| "):
                 self.report.add("empty labels", f"{letters.where(index)}: no letters")
             elif (needed := frames_needed(line)) > frames[index] and utterances.num_samples[index]:
-                what = f"letters and repeats need {needed} frames, the audio has {frames[index]}"
+                what = f"{self.named} and repeats need {needed} frames, the audio has {frames[index]}"
                 self.report.add(kind, f"{letters.where(index)}: {what}")
 
     def _check_letters(self, split: str, letters: Lines, unknown: set[str]) -> None:
-        kind = "letters outside the dictionary" if split == "train" else "letters that only dev or test have"
+        outside = "letters outside the dictionary" if self.kind is UnitKind.letters else "stale units"
+        kind = outside if split == "train" else "letters that only dev or test have"
         for index, line in enumerate(letters if unknown else ()):
             if found := sorted(unknown.intersection(line.split())):
                 self.report.add(kind, f"{letters.where(index)}: {' '.join(map(_spell, found))}")
+
+    def pieces(self) -> None:
+        """Find labels and a dictionary that the language's sentencepiece model does not have or would not write."""
+        path = self.folder / PIECES_MODEL
+        try:
+            units, listed = read_units(path), set(read_dictionary(self.dictionary))
+        except (FileNotFoundError, ValueError) as error:
+            self.report.add("no dictionary", str(error))
+            return
+        pieces = set(units.pieces())
+        if wrong := sorted(pieces - listed if self.shared else pieces ^ listed):
+            what = f"{len(wrong)} pieces are not in both, such as {_spell(wrong[0])}"
+            self.report.add("stale units", f"{self.dictionary} and {path}: {what}")
+        for labels in self.labels.values():
+            for index, (line, words) in enumerate(zip(labels.units, labels.words, strict=True)):
+                expected = " ".join(units.encode(words)) if WORD_END not in words else ""
+                if line != expected:
+                    what = f"found {line!r}, expected {expected!r}, as {PIECES_MODEL} spells {words!r}"
+                    self.report.add("stale units", f"{labels.units.where(index)}: {what}")
 
     def duplicates(self) -> None:
         """Find utterances with the same file or id, and across splits also with the same file name, length and

@@ -1,7 +1,7 @@
 """Build n-gram language models with KenLM, ready for decoding: one language from text, or all of a corpus at once.
 
     python tools/build_lm.py news.txt.gz more.txt lms --lang eng --dictionary manifests/fleurs/eng/dict.ltr.txt
-    python tools/build_lm.py manifests/fleurs lms --from-manifests [--langs eng,fra]
+    python tools/build_lm.py manifests/fleurs lms --from-manifests [--langs eng,fra] [--checkpoint outputs/x/adapters]
 
 OUT/<lang>/ gets lm.bin, for words lexicon.txt, and lm.json, which says what they are made of; a language that is
 finished is skipped, one that was interrupted goes on. Text is normalised as transcripts are, emoji are cut. Kind,
@@ -25,17 +25,18 @@ from typing import Any
 
 import kenlm_programs
 import lm_corpus
+import lm_units
 from kenlm_programs import Programs
 from lm_corpus import Corpus
 
 from mms_recipes import __version__, languages, ngrams, validation
 from mms_recipes.decoding.language_model import LEXICON, MODEL, TUNED
 from mms_recipes.lm_text import Kind
-from mms_recipes.manifest import read_dictionary, write_text
+from mms_recipes.manifest import write_text
 from mms_recipes.ngrams import Recipe, Vocabulary
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS, WORD_END
-from mms_recipes.units import DICTIONARY, LETTERS, Units, read_units
-from mms_recipes.units import MODEL as UNITS
+from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
+from mms_recipes.units import Units
 
 DESCRIPTION = "lm.json"
 SMALL = 10_000_000  # bytes of text, below which pruning leaves little
@@ -45,11 +46,15 @@ STRUCTURES: dict[Kind, str] = {"word": "probing", "letter": "trie"}
 
 @dataclass(frozen=True)
 class Job:
-    """One language's model: from which texts, of which order (lowered from `paper_order`), for which units."""
+    """One language's model: from which texts, of which order (lowered from `paper_order`), for which units.
+
+    `known` are all units of the acoustic model, from `dictionary`: that, or the checkpoint.
+    """
 
     lang: str
     texts: list[Path]
     dictionary: Path
+    known: list[str]
     kind: Kind
     order: int
     paper_order: int | None
@@ -78,13 +83,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder of models; a folder for each language is made in it")
     parser.add_argument("--lang", help="id of the text's language")
     parser.add_argument("--dictionary", type=Path, help="dict.ltr.txt of the acoustic model")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="the acoustic model, in place of --dictionary and --units: it knows its units"
+    )
     parser.add_argument("--from-manifests", action="store_true", help="train.wrd of every language, its dict.ltr.txt")
     parser.add_argument("--langs", help="with --from-manifests: ids or sets, separated by commas (default: all)")
     parser.add_argument(
         "--units",
-        choices=("letters", "sentencepiece"),
-        default="letters",
-        help=f"of the acoustic model; for sentencepiece the dictionary is {DICTIONARY}, with {UNITS} beside it",
+        type=UnitKind,
+        choices=list(UnitKind),
+        default=UnitKind.letters,
+        help=f"of the acoustic model; pieces have {PIECES_MODEL} beside their dictionary",
     )
     parser.add_argument("--kind", choices=("word", "letter"), help="default: letter (unit) for scripts without spaces")
     parser.add_argument("--order", type=int, help="length of the n-grams (default: the paper's)")
@@ -108,22 +117,25 @@ def plan(args: argparse.Namespace, programs: Programs) -> list[Job]:
     if args.from_manifests:
         sources = manifest_sources(args)
     else:
-        if not args.lang or not args.dictionary:
-            raise ValueError("text needs --lang and --dictionary; a folder of manifests needs --from-manifests")
-        sources = {languages.language(args.lang).id: (args.sources, args.dictionary)}
+        if not args.lang or not (args.dictionary or args.checkpoint):
+            raise ValueError(
+                "text needs --lang, and --dictionary or --checkpoint; a folder of manifests needs --from-manifests"
+            )
+        lang = languages.language(args.lang).id
+        sources = {lang: (args.sources, lm_units.source(lang, args))}
     missing = [
         str(path) for texts, dictionary in sources.values() for path in (*texts, dictionary) if not path.is_file()
     ]
     if missing:
         raise FileNotFoundError(
-            f"{', '.join(missing)}: no such file; give text with a sentence a line, and dict.ltr.txt"
+            f"{', '.join(missing)}: no such file; give text with a sentence a line, and {lm_units.wanted(args)}"
         )
     jobs = []
     for lang, (texts, dictionary) in sources.items():
         kind: Kind = args.kind or ngrams.default_kind(lang)
         order, paper_order = choose_order(kind, args, programs)
-        units = read_units(dictionary.with_name(UNITS)) if args.units == "sentencepiece" else LETTERS
-        jobs.append(Job(lang, texts, dictionary, kind, order, paper_order, units))
+        known, units = lm_units.read(lang, dictionary, args)
+        jobs.append(Job(lang, texts, dictionary, known, kind, order, paper_order, units))
     return jobs
 
 
@@ -133,8 +145,7 @@ def manifest_sources(args: argparse.Namespace) -> dict[str, tuple[list[Path], Pa
         raise ValueError("--from-manifests takes one folder of manifests, and --langs rather than --lang")
     folder = args.sources[0]
     langs = languages.resolve(args.langs) if args.langs else validation.find_languages(folder, ["train"])
-    name = "dict.ltr.txt" if args.units == "letters" else DICTIONARY
-    return {lang: ([folder / lang / "train.wrd"], args.dictionary or folder / lang / name) for lang in langs}
+    return {lang: ([folder / lang / "train.wrd"], lm_units.source(lang, args)) for lang in langs}
 
 
 def choose_order(kind: Kind, args: argparse.Namespace, programs: Programs) -> tuple[int, int | None]:
@@ -220,7 +231,9 @@ def describe_settings(job: Job, args: argparse.Namespace) -> dict[str, Any]:
         "transcripts": args.from_manifests,
         "units": job.units.kind,
         "units_sha256": hashlib.sha256(job.units.model).hexdigest() if job.units.model else "",
-        "dictionary": lm_corpus.fingerprint(job.dictionary),
+        "dictionary": {"path": str(job.dictionary), "units": job.known}
+        if args.checkpoint  # which changes in training, its units do not
+        else lm_corpus.fingerprint(job.dictionary),
         "normalization": args.normalization,
         "emoji": "removed",
         "vocabulary": args.vocabulary,
@@ -249,10 +262,9 @@ def is_finished(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 def make_vocabulary(job: Job, corpus: Corpus, args: argparse.Namespace) -> Vocabulary:
     """Take the vocabulary; ValueError when some of it cannot be spelt and is not to be dropped, or none of it can."""
-    units = read_dictionary(job.dictionary)
-    ngrams.require_word_end(units, str(job.dictionary))
+    ngrams.require_word_end(job.known, str(job.dictionary))
     spell = job.units.encode if job.kind == "word" else lambda unit: [unit]
-    found = ngrams.vocabulary(corpus.counts, units, spell, args.vocabulary)
+    found = ngrams.vocabulary(corpus.counts, job.known, spell, args.vocabulary)
     if found.outside:
         told = ngrams.describe_outside(found, corpus.counts, job.kind)
         if not found.spellings.keys() - {WORD_END}:

@@ -8,17 +8,18 @@ is skipped. Needs the extra [decoding].
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from mms_recipes import languages, units, validation
-from mms_recipes.manifest import read_lines, write_dictionary, write_text
-from mms_recipes.units import DICTIONARY, MODEL, SUFFIX, Units
+from mms_recipes.manifest import read_lines, write_bytes, write_dictionary, write_text
+from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
+from mms_recipes.units import Units
 
 DESCRIPTION = "units.json"
+DICTIONARY, SUFFIX = UnitKind.sentencepiece.dictionary, UnitKind.sentencepiece.suffix
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,9 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
         for lang in langs:
             build(folder / lang, lang, args.vocab_size)
         union(folder)
-    except ImportError as error:
-        print(f"error: {error}; pip install sentencepiece, or the extra [decoding]", file=sys.stderr)
-        return 1
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -60,7 +58,7 @@ def build(folder: Path, lang: str, size: int) -> None:
     except ValueError as error:
         raise ValueError(f"{texts['train'].file}: {error}") from None
     (folder / DESCRIPTION).unlink(missing_ok=True)
-    write_bytes(folder / MODEL, learnt.model)
+    write_bytes(folder / PIECES_MODEL, learnt.model)
     write_dictionary(folder / DICTIONARY, counts)
     totals = {split: write_labels(folder / f"{split}.{SUFFIX}", lines, learnt) for split, lines in texts.items()}
     write_text(folder / DESCRIPTION, json.dumps({"settings": settings, "counts": counts}, ensure_ascii=False) + "\n")
@@ -82,7 +80,7 @@ def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
         document = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return False
-    files = [MODEL, DICTIONARY, *(f"{split}.{SUFFIX}" for split in settings["texts"])]
+    files = [PIECES_MODEL, DICTIONARY, *(f"{split}.{SUFFIX}" for split in settings["texts"])]
     return bool(document["settings"] == settings) and all((folder / name).is_file() for name in files)
 
 
@@ -91,15 +89,6 @@ def write_labels(path: Path, sentences: Any, learnt: Units) -> int:
     lines = [learnt.encode(sentence) for sentence in sentences]
     write_text(path, "".join(f"{' '.join(line)}\n" for line in lines))
     return sum(map(len, lines))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def union(folder: Path) -> None:

@@ -29,7 +29,17 @@ import soundfile
 from tqdm import tqdm
 
 from mms_recipes import audio_files, languages
-from mms_recipes.manifest import LABEL_SUFFIXES, SAMPLE_RATE, Lines, Manifest, read_labels, read_manifest, write_text
+from mms_recipes.manifest import (
+    LABEL_SUFFIXES,
+    SAMPLE_RATE,
+    Lines,
+    Manifest,
+    read_labels,
+    read_manifest,
+    write_bytes,
+    write_text,
+)
+from mms_recipes.unit_kinds import UnitKind
 from mms_recipes.validation import SPLITS, find_languages
 
 LOSSLESS = ("PCM_16", "PCM_24")  # what FLAC keeps sample for sample; wav of another kind stays as it is
@@ -54,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"{args.out}: OUT is SRC; name another folder, nothing is changed in place")
         for lang in choose(args.langs, args.src):
             pack_language(args.src / lang, args.out / lang, settings, args.jobs)
-        copy(args.src, args.out, ["dict.ltr.txt", "prepared.json"])
+        copy(args.src, args.out, [*(kind.dictionary for kind in UnitKind), "prepared.json"])
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -107,7 +117,9 @@ def pack_language(src: Path, out: Path, settings: Settings, jobs: int) -> None:
         write_text(state_file, json.dumps(state, indent=1) + "\n")
         size = sum(state[split]["shards"].values()) / 1e6
         print(f"{out.name} {split}: {size:,.1f} MB in {len(state[split]['shards'])} shards")
-    copy(src, out, ["dict.ltr.txt", "prepared.json"])
+    copy(src, out, [*(name for kind in UnitKind for name in kind.files), "prepared.json"])
+    for path in sorted(src.glob(f"*.{UnitKind.sentencepiece.suffix}")):  # may have been built since a split was packed
+        copy(src, out, [path.name])
 
 
 def digest(src: Path, split: str) -> str:
@@ -236,10 +248,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def copy(src: Path, out: Path, names: Sequence[str]) -> None:
-    """Copy the text files that are there, byte for byte."""
+    """Copy the files that are there."""
     for name in names:
         if (src / name).exists():
-            write_text(out / name, (src / name).read_bytes().decode("utf-8"))
+            write_bytes(out / name, (src / name).read_bytes())
 
 
 def remove(paths: Iterable[Path]) -> None:

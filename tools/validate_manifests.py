@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from mms_recipes.languages import resolve
+from mms_recipes.unit_kinds import UnitKind
 from mms_recipes.validation import SPLITS, validate
 
 
@@ -20,7 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--audio", choices=("all", "first", "none"), default="all", help="headers to open (default: all)"
     )
-    parser.add_argument("--dictionary", type=Path, help="one for all languages (default: dict.ltr.txt of each)")
+    parser.add_argument("--dictionary", type=Path, help="one for all languages (default: that of each)")
+    parser.add_argument(
+        "--units", type=UnitKind, choices=list(UnitKind), default=UnitKind.letters, help="labels to check"
+    )
     parser.add_argument("--no-labels", action="store_true", help="manifests without labels, for pretraining")
     args = parser.parse_args(arguments)
     try:
@@ -31,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             check_audio=args.audio,
             dictionary=args.dictionary,
             labelled=not args.no_labels,
+            kind=args.units,
             progress=True,
         )
     except (ValueError, FileNotFoundError) as error:

@@ -17,6 +17,7 @@ from fairseq.data import Dictionary, FairseqDataset, data_utils
 
 from mms_recipes import manifest, sampling
 from mms_recipes.data import audio
+from mms_recipes.unit_kinds import UnitKind
 
 # utterances within 0.1 s of each other count as equally long when batches are formed: less padding, more chance
 LENGTH_BUCKET = audio.SAMPLE_RATE // 10
@@ -24,14 +25,14 @@ LENGTH_BUCKET = audio.SAMPLE_RATE // 10
 
 @dataclass(frozen=True)
 class Corpus:
-    """One language of a split: its manifest and, where there are labels, its letters and their dictionary.
+    """One language of a split: its manifest and, where there are labels, its letters (pieces) and their dictionary.
 
     `collection` is the corpus that the language is part of, where a job draws from several (pretraining).
     """
 
     lang: str
     utterances: manifest.Manifest
-    letters: manifest.Lines | None = None
+    units: manifest.Lines | None = None
     dictionary: Dictionary | None = None
     collection: str = ""
 
@@ -46,17 +47,24 @@ class Corpus:
         return zlib.crc32(self.name.encode())
 
     def encode(self, index: int) -> torch.Tensor:
-        """Letter ids of utterance `index`: int64 (U,)."""
-        assert self.letters is not None and self.dictionary is not None
-        return torch.tensor([self.dictionary.index(letter) for letter in self.letters[index].split()])
+        """Unit ids of utterance `index`: int64 (U,)."""
+        assert self.units is not None and self.dictionary is not None
+        return torch.tensor([self.dictionary.index(unit) for unit in self.units[index].split()])
 
 
-def read_corpus(folder: Path, lang: str, split: str, dictionary: Dictionary | None, collection: str = "") -> Corpus:
-    """Open folder/lang/split.tsv, and split.ltr when a dictionary is given."""
+def read_corpus(
+    folder: Path,
+    lang: str,
+    split: str,
+    dictionary: Dictionary | None,
+    kind: UnitKind = UnitKind.letters,
+    collection: str = "",
+) -> Corpus:
+    """Open folder/lang/split.tsv, and its labels of this kind when a dictionary is given."""
     utterances = manifest.read_manifest(folder / lang / f"{split}.tsv")
     if dictionary is None:
         return Corpus(lang, utterances, collection=collection)
-    return Corpus(lang, utterances, manifest.read_lines(folder / lang / f"{split}.ltr"), dictionary)
+    return Corpus(lang, utterances, manifest.read_lines(folder / lang / f"{split}.{kind.suffix}"), dictionary)
 
 
 class MixtureDataset(FairseqDataset):
@@ -120,7 +128,7 @@ class MixtureDataset(FairseqDataset):
         corpus = self.corpora[lang]
         source = audio.read_utterance(corpus.utterances.path(row), int(self.num_samples[index]), self.normalize)
         item = {"id": int(index), "lang": lang, "source": source}
-        return item if corpus.letters is None else item | {"target": corpus.encode(row)}
+        return item if corpus.units is None else item | {"target": corpus.encode(row)}
 
     def collater(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Make a batch: source (B, S), padding_mask (B, S), langs (B,), target (B, U) padded, target_lengths (B,).

@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mms_recipes.units import is_last_piece
+
 MODEL, LEXICON, TUNED = "lm.bin", "lexicon.txt", "decoding.json"
 WEIGHTS = ("lm_weight", "word_score", "sil_score")
 ORDER_OF_WHEELS = 6  # flashlight-text's wheels from PyPI read models up to this order
+PAPER_ORDER = 20  # what tools/build_kenlm.py and tools/build_flashlight.py build for: the paper's letter models
 ARPA_START = "\\data\\"
 HIGHEST_ORDER = re.compile(r"compiled to support up to (\d+)")  # what KenLM says of a model of a higher order
 _REMEDY = "build it with tools/build_lm.py"
@@ -103,12 +106,17 @@ def check_letter_model(path: Path, letters: Sequence[str]) -> list[str]:
     """Return the letters that a letter model does not know.
 
     Raises ValueError when it knows none, when most of its vocabulary are no letters of the acoustic model (a word
-    model, another script), and what `read_order` raises.
+    model, another script), when one is of letters and the other of pieces of words, and what `read_order` raises.
     """
     vocabulary = read_vocabulary(path)
     if vocabulary is None:
         return []
     vocabulary -= {"<s>", "</s>", "<unk>"}
+    if any(map(is_last_piece, letters)) and not any(map(is_last_piece, vocabulary)):
+        raise ValueError(
+            f"{path}: a model of letters, but the acoustic model writes pieces of words; build it with "
+            "tools/build_lm.py and --units sentencepiece or --checkpoint"
+        )
     known = vocabulary.intersection(letters)
     if 2 * len(known) < len(vocabulary) or not known:
         theirs = " ".join(sorted(vocabulary)[:8])

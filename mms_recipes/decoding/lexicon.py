@@ -5,12 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mms_recipes.decoding.greedy import BLANK
+from mms_recipes.text import WORD_END
+from mms_recipes.units import is_last_piece
+
 _SHOWN = 12  # letters of each side in a message
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words and their spellings in unit ids, in the order of the file; a word may have several spellings."""
+    """Words and their spellings in unit ids, in the order of the file; a word may have several spellings.
+
+    A spelling that ends in a piece ("lo|") stands there a second time, with a blank behind. flashlight's search lets
+    a unit last for several frames only inside a word; behind its end it can go on with blanks and the bare mark `|`,
+    which ends every word of letters. So a piece would end a word in a single frame only.
+    """
 
     path: Path
     entries: list[tuple[str, tuple[int, ...]]]
@@ -21,7 +30,8 @@ def read_lexicon(path: Path, symbols: Sequence[str], drop_oov: bool = False) -> 
     """Read `word unit unit ...` lines into ids of `symbols`, the units of a head; a repeated line counts once.
 
     Raises FileNotFoundError, or ValueError with file:line: not a word and its spelling, or units that are not in the
-    head. With `drop_oov` such lines are left out and counted, as long as some remain.
+    head. With `drop_oov` such lines are left out and counted, as long as some remain. ValueError too when all words
+    are spelt with letters and the head has pieces.
     """
     ids = {symbol: unit for unit, symbol in enumerate(symbols)}
     entries: dict[tuple[str, tuple[int, ...]], None] = {}
@@ -38,13 +48,30 @@ def read_lexicon(path: Path, symbols: Sequence[str], drop_oov: bool = False) -> 
         missing = next((unit for unit in spelling if unit not in ids), None)
         if missing is None:
             entries[word, tuple(ids[unit] for unit in spelling)] = None
+            if is_last_piece(spelling[-1]):
+                entries[word, (*(ids[unit] for unit in spelling), BLANK)] = None
         else:
             unknown.append((number, line, missing))
     if unknown and not (drop_oov and entries):
         raise ValueError(_unknown_units(path, unknown, lines, symbols))
     if not entries:
         raise ValueError(f"{path}: holds no words; build it with tools/build_lm.py")
+    _require_pieces(path, list(entries), symbols)
     return Lexicon(path, list(entries), len(unknown))
+
+
+def _require_pieces(path: Path, entries: Sequence[tuple[str, tuple[int, ...]]], symbols: Sequence[str]) -> None:
+    """Raise ValueError for a lexicon of letters and a model of pieces: it has all letters, but does not spell so."""
+    pieces = [symbol for symbol in symbols if is_last_piece(symbol)]
+    if not pieces or any(is_last_piece(symbols[spelling[-1]]) for _, spelling in entries):
+        return
+    endings = tuple(piece.removesuffix(WORD_END) for piece in pieces)
+    if shown := next(((word, spelling) for word, spelling in entries if word.endswith(endings)), None):
+        spelt = " ".join(symbols[unit] for unit in shown[1])
+        raise ValueError(
+            f"{path}: spells {shown[0]!r} {spelt!r}, but the model writes pieces of words ({_some(pieces)}), not "
+            "letters; build the lexicon with tools/build_lm.py and --units sentencepiece or --checkpoint"
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

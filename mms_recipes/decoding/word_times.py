@@ -59,11 +59,19 @@ def time_hypothesis(
 
     None when its units do not fit into the frames. See `time_path`.
     """
-    path_T = align(emissions_TV, units)
+    path_T = align(emissions_TV, _without_outer_marks(units, symbols))
     if path_T is None:
         return None
     scores_T = np.take_along_axis(emissions_TV, path_T[:, None], 1)[:, 0]
     return time_path(path_T, scores_T, symbols, frame_seconds, by_unit, words)
+
+
+def _without_outer_marks(units: Sequence[int], symbols: Sequence[str]) -> Sequence[int]:
+    """Return units without the marks that end no word at both ends: flashlight adds one before and one behind."""
+    marks = [symbols[unit] == WORD_END for unit in units]
+    begin = 1 if marks[:1] == [True] else 0
+    superfluous = len(units) > begin + 1 and marks[-1] and symbols[units[-2]].endswith(WORD_END)
+    return units[begin : len(units) - superfluous]
 
 
 def align(emissions_TV: Floats, units: Sequence[int]) -> Path | None:

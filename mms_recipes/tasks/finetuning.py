@@ -14,15 +14,22 @@ from fairseq.tasks import register_task
 from omegaconf import OmegaConf, open_dict
 
 from mms_recipes import checkpoints, languages, sampling, validation
+from mms_recipes.adapter_files import UNITS
 from mms_recipes.data.mixture import MixtureDataset, read_corpus
 from mms_recipes.metrics import ErrorCounts
 from mms_recipes.tasks.speech import SpeechTask, SpeechTaskConfig
+from mms_recipes.unit_kinds import UnitKind
+from mms_recipes.units import Units, folder_units
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class FinetuningConfig(SpeechTaskConfig):
+    units: UnitKind = field(
+        default=UnitKind.letters,
+        metadata={"help": "what is written: letters, or sentencepiece (pieces of words, tools/build_units.py)"},
+    )
     num_shards: int = field(default=1, metadata={"help": "split the languages into this many jobs, >= 1"})
     shard: int = field(default=0, metadata={"help": "which of the jobs this is, 0 to num_shards - 1"})
     beta: float = field(default=1.0, metadata={"help": "language sampling, 1: natural shares, 0: all alike"})
@@ -47,11 +54,21 @@ class FinetuningTask(SpeechTask):
         """The languages of this job."""
         return job_languages(self.cfg)
 
+    @property
+    def kind(self) -> UnitKind:
+        """Whether letters are written or pieces."""
+        return UnitKind(self.cfg.units)
+
     @cached_property
     def dictionaries(self) -> list[Dictionary]:
-        """Letters of each language's head; dense: the union of all, so the same for each."""
-        union = Dictionary.load(str(Path(self.cfg.data) / "dict.ltr.txt"))
+        """Letters (pieces) of each language's head; dense: the union of all, so the same for each."""
+        union = Dictionary.load(str(Path(self.cfg.data) / self.kind.dictionary))
         return [union] * len(self.langs)
+
+    @cached_property
+    def units(self) -> list[Units]:
+        """How each language's words are spelt."""
+        return [folder_units(Path(self.cfg.data) / lang, self.kind) for lang in self.langs]
 
     @property
     def target_dictionary(self) -> Dictionary:
@@ -73,7 +90,10 @@ class FinetuningTask(SpeechTask):
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         pairs = zip(self.langs, self.dictionaries, strict=True)
-        corpora = [read_corpus(Path(self.cfg.data), lang, split, dictionary) for lang, dictionary in pairs]
+        corpora = [read_corpus(Path(self.cfg.data), lang, split, dictionary, self.kind) for lang, dictionary in pairs]
+        if self.kind is UnitKind.sentencepiece:  # checkpoints have them, so that words can be spelt as the labels are
+            models = [units.to_text() for units in self.units]
+            self.state.merge_state_dict({UNITS: dict(zip(self.langs, models, strict=True))})
         seconds = [corpus.utterances.seconds() for corpus in corpora]
         weights = sampling.sampling_weights(seconds, self.cfg.beta) if split == "train" else None
         self.datasets[split] = MixtureDataset(

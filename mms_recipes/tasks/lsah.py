@@ -45,8 +45,8 @@ class LSAHTask(FinetuningTask):
 
     @cached_property
     def dictionaries(self) -> list[Dictionary]:
-        """Each language's own letters."""
-        return [Dictionary.load(str(Path(self.cfg.data) / lang / "dict.ltr.txt")) for lang in self.langs]
+        """Each language's own letters (pieces)."""
+        return [Dictionary.load(str(Path(self.cfg.data) / lang / self.kind.dictionary)) for lang in self.langs]
 
     def get_batch_iterator(self, dataset: MixtureDataset, max_tokens: int | None = None, **kwargs: Any) -> Any:
         if dataset.weights is None:
@@ -132,5 +132,6 @@ class LSAHTask(FinetuningTask):
             dev_cer=self.best_dev_cer[lang],
             tensors=model.adapters.language_state(lang),
             base_path=str(Path(self.cfg.base).resolve()),
+            units=self.units[index],
         )
         adapter_files.write_adapter(self.cfg.adapters, adapter)

@@ -284,7 +284,7 @@ def test_collater_pads_audio_and_letters(spoken: MixtureDataset) -> None:
         assert item["source"].mean().abs() < 1e-4 and item["source"].std() == pytest.approx(1, abs=1e-3)
         lang, place = spoken.locate(chosen[row])
         symbols = spoken.corpora[lang].dictionary.symbols  # type: ignore[union-attr]
-        written = spoken.corpora[lang].letters[place]  # type: ignore[index]
+        written = spoken.corpora[lang].units[place]  # type: ignore[index]
         assert " ".join(symbols[letter] for letter in item["target"].tolist()) == written
     assert spoken.collater([]) == {}  # a rank whose share ran out
 

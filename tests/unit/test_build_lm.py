@@ -21,9 +21,10 @@ from kenlm_programs import Programs
 
 from mms_recipes import lm_text, ngrams
 from mms_recipes.decoding.language_model import read_order, read_vocabulary
-from mms_recipes.manifest import count_letters, write_dictionary
+from mms_recipes.manifest import SPECIAL_TOKENS, count_letters, read_dictionary, write_dictionary
 from mms_recipes.text import to_letters
-from mms_recipes.units import LETTERS, read_units
+from mms_recipes.unit_kinds import UnitKind
+from mms_recipes.units import LETTERS, folder_units, read_units
 
 GB = 1_000_000_000
 WORDS = "the cat dog sat on a mat and ran home again with that old man's hat".split()  # noqa: SIM905
@@ -305,6 +306,43 @@ def test_sentencepiece_units_spell_the_lexicon_and_make_the_tokens(tmp_path: Pat
     assert known and known >= set(pieces) and len(pieces) < 6
 
 
+@pytest.mark.slow
+def test_a_checkpoint_knows_its_units(
+    tmp_path: Path, programs: Programs, capsys: pytest.CaptureFixture[str], english: tuple[Path, Path]
+) -> None:
+    """Adapters of pieces and of letters give the lexicons that their dictionaries give, wherever the manifests are."""
+    pytest.importorskip("sentencepiece")
+    adapter_files = pytest.importorskip("mms_recipes.adapter_files")
+    corpus = write_corpus(tmp_path, {"eng": ["the cat sat", "the dog sat home"], "spa": ["el gato", "un perro"]})
+    assert build_units.main([str(corpus), "--vocab-size", "16"]) == 0
+    made_with = {"eng": UnitKind.sentencepiece, "spa": UnitKind.letters}
+    for lang, kind in made_with.items():
+        rows = [*SPECIAL_TOKENS, *read_dictionary(corpus / lang / kind.dictionary)]
+        units = folder_units(corpus / lang, kind)
+        adapter_files.write_adapter(tmp_path, adapter_files.Adapter(lang, "0", rows, 1, None, {}, units=units))
+    assert call(corpus, tmp_path / "lms", "--from-manifests", "--checkpoint", tmp_path) == 0
+    for lang, kind in made_with.items():
+        assert call(corpus, tmp_path / kind, "--from-manifests", "--units", kind, "--langs", lang) == 0
+        lexicon = Path(lang) / "lexicon.txt"
+        assert (tmp_path / "lms" / lexicon).read_text() == (tmp_path / kind / lexicon).read_text() != ""
+    capsys.readouterr()
+    assert call(corpus, tmp_path / "lms", "--from-manifests", "--checkpoint", tmp_path) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    told = "--checkpoint says by itself which units there are"
+    for options in (["--units", "sentencepiece"], ["--dictionary", english[1]]):
+        assert call(english[0], tmp_path / "lms", "--lang", "eng", "--checkpoint", tmp_path, *options) == 1
+        assert told in capsys.readouterr().err
+    assert call(english[0], tmp_path / "lms", "--lang", "fra", "--checkpoint", tmp_path) == 1
+    assert "fra.safetensors: no such file; give text with a sentence a line, and adapters or" in capsys.readouterr().err
+
+
+def test_units_that_were_not_built(tmp_path: Path, programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = write_corpus(tmp_path, {"eng": ["the cat sat"]})
+    assert call(corpus, tmp_path / "lms", "--from-manifests", "--units", "sentencepiece") == 1
+    told = "dict.units.txt: no such file; give text with a sentence a line, and dict.units.txt, which comes from tools"
+    assert told in capsys.readouterr().err
+
+
 def test_what_is_finished_is_skipped_until_something_changes(
     english: tuple[Path, Path], tmp_path: Path, programs: Programs, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -477,7 +515,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     text, dictionary = english
     for command, said in (
-        ([text, tmp_path / "lms"], "--lang and --dictionary"),
+        ([text, tmp_path / "lms"], "--lang, and --dictionary or --checkpoint"),
         ([tmp_path / "no.txt", tmp_path / "lms", "--lang", "eng", "--dictionary", dictionary], "no.txt: no such file"),
         ([text, tmp_path / "lms", "--lang", "engl", "--dictionary", dictionary], "unknown language"),
         ([tmp_path / "none", tmp_path / "lms", "--from-manifests"], "no manifests"),

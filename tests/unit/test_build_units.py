@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import build_units
@@ -9,7 +10,10 @@ import pytest
 
 from mms_recipes import text
 from mms_recipes.manifest import read_dictionary, read_lines
-from mms_recipes.units import DICTIONARY, LETTERS, MODEL, Units, read_units, train_units
+from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind, kind_of
+from mms_recipes.units import LETTERS, Units, read_units, train_units
+
+DICTIONARY = UnitKind.sentencepiece.dictionary
 
 pytest.importorskip("sentencepiece", reason="sentencepiece (extra [decoding]) is missing: this test did NOT run")
 
@@ -137,7 +141,7 @@ def test_the_tool_writes_models_dictionaries_and_labels(manifests: Path, capsys:
     assert build_units.main([str(manifests), "--vocab-size", "40"]) == 0
     everything: set[str] = set()
     for lang in SENTENCES:
-        units = read_units(manifests / lang / MODEL)
+        units = read_units(manifests / lang / PIECES_MODEL)
         known = read_dictionary(manifests / lang / DICTIONARY)
         everything |= set(known)
         for split in ("train", "dev"):
@@ -153,14 +157,14 @@ def test_the_tool_skips_what_is_finished_and_sees_changes(manifests: Path, capsy
     command = [str(manifests), "--langs", "eng,kor", "--vocab-size", "50"]
     assert build_units.main(command) == 0
     assert "asked for 50: the text has no more pieces" in capsys.readouterr().out
-    before = (manifests / "eng" / MODEL).stat().st_mtime_ns
+    before = (manifests / "eng" / PIECES_MODEL).stat().st_mtime_ns
     with (manifests / "kor" / "train.wrd").open("a", encoding="utf-8") as file:
         file.write("새 문장\n")
     (manifests / "kor" / "units.json").read_text(encoding="utf-8")
     assert build_units.main(command) == 0
     said = capsys.readouterr().out
     assert "eng: finished before" in said and "kor: finished before" not in said
-    assert (manifests / "eng" / MODEL).stat().st_mtime_ns == before
+    assert (manifests / "eng" / PIECES_MODEL).stat().st_mtime_ns == before
     assert "새" in json.loads((manifests / "kor" / "units.json").read_text(encoding="utf-8"))["counts"]
     (manifests / "eng" / "dev.units").unlink()
     assert build_units.main(command) == 0
@@ -176,3 +180,33 @@ def test_the_tool_names_what_is_missing(manifests: Path, capsys: pytest.CaptureF
     assert "eng/train.wrd: no such file" in capsys.readouterr().err
     assert build_units.main([str(manifests), "--vocab-size", "1"]) == 1
     assert "expected 2 or more" in capsys.readouterr().err
+
+
+def test_without_sentencepiece_the_remedy_is_told(manifests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learnt, _ = train_units(sentences("eng"), 40)
+    (manifests / "eng" / PIECES_MODEL).write_bytes(learnt.model)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "sentencepiece", None)  # as if it were not installed
+        assert build_units.main([str(manifests), "--langs", "eng"]) == 1
+        assert "install it with pip install 'mms-recipes[decoding]'" in capsys.readouterr().err
+        with pytest.raises(ValueError, match=r"install it with pip install 'mms-recipes\[decoding\]'"):
+            read_units(manifests / "eng" / PIECES_MODEL)
+        assert LETTERS.encode("a b") == ["a", "|", "b", "|"]  # letters do without
+
+
+def test_units_as_text() -> None:
+    learnt, _ = train_units(sentences("eng"), 40)
+    assert Units.from_text(learnt.to_text()) == learnt and Units.from_text(LETTERS.to_text()) == LETTERS
+    with pytest.raises(ValueError, match="Only base64 data"):
+        Units.from_text("no base64!")
+
+
+def test_kinds_of_files() -> None:
+    names = {
+        "train.ltr": "letters",
+        "train.wrd": "letters",
+        "dict.ltr.txt": "letters",
+        "dict.units.txt": "sentencepiece",
+    }
+    for name, kind in (names | {"dev.clean.units": "sentencepiece"}).items():
+        assert kind_of(Path("units.d") / name) == UnitKind(kind)

@@ -12,9 +12,9 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files benchmarks curves languages lm_text manifest metrics ngrams preparation report "
-    "sampling segmentation text validation watchdog",
-    "decoding": "decoding models.adapters units",
+    "domain": "alignment audio_files benchmarks curves languages lm_text manifest metrics ngrams preparation problems "
+    "report sampling segmentation text unit_kinds units validation watchdog",
+    "decoding": "decoding models.adapters",
     "plug-ins": "adapter_files checkpoints criterions data emission_files emissions fairseq_compat huggingface models "
     "optimizers plugins recognizer sharding tasks",
     "engine": "config devices evaluator preflight runner sweep transcriber tuner",
@@ -22,8 +22,8 @@ LAYERS = {
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
 PACKAGES = {
-    "domain": "matplotlib numpy rapidfuzz soundfile soxr tqdm whisper_normalizer",
-    "decoding": "flashlight kenlm sentencepiece torch",
+    "domain": "matplotlib numpy rapidfuzz sentencepiece soundfile soxr tqdm whisper_normalizer",
+    "decoding": "flashlight kenlm torch",
     "plug-ins": "fairseq omegaconf safetensors transformers",
     "engine": "fairseq_cli hydra",
     "commands": "",

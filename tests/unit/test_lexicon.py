@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mms_recipes.decoding import word_times
 from mms_recipes.decoding.lexicon import read_lexicon
 
 SYMBOLS = ["<s>", "<pad>", "</s>", "<unk>", "|", "a", "i", "n", "v"]
@@ -49,3 +51,64 @@ def test_what_is_no_lexicon(tmp_path: Path) -> None:
     (tmp_path / "latin1.txt").write_bytes("an a n |\nnaïve n a |\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"latin1\.txt:2: not UTF-8"):
         read_lexicon(tmp_path / "latin1.txt", SYMBOLS)
+
+
+PIECES = [*SYMBOLS, "in", "in|", "an|"]
+
+
+def test_a_piece_may_end_a_word_in_several_frames(tmp_path: Path) -> None:
+    """flashlight goes on behind a word's end with blank and the mark alone: a second spelling ends in blank (0)."""
+    found = read_lexicon(lexicon(tmp_path, "vin v in|\nan an|\nav a v |\n"), PIECES)
+    spellings = [(word, [PIECES[unit] for unit in units]) for word, units in found.entries]
+    assert spellings == [
+        ("vin", ["v", "in|"]),
+        ("vin", ["v", "in|", "<s>"]),
+        ("an", ["an|"]),
+        ("an", ["an|", "<s>"]),
+        ("av", ["a", "v", "|"]),
+    ]
+
+
+def test_words_that_end_in_a_piece_are_found_in_however_many_frames(tmp_path: Path) -> None:
+    pytest.importorskip("flashlight", reason="flashlight-text (extra [decoding]) is missing: this test did NOT run")
+    from mms_recipes.decoding import beam
+
+    arpa = ["\\data\\", "ngram 1=5", "ngram 2=1", "", "\\1-grams:", "-2\t<unk>\t0", "-99\t<s>\t0", "-1\t</s>\t0"]
+    arpa += ["-0.5\tvin\t0", "-0.5\tan\t0", "", "\\2-grams:", "-0.5\tan an", "", "\\end\\", ""]
+    (tmp_path / "lm.bin").write_text("\n".join(arpa))
+    lexicon(tmp_path, "vin v in|\nan an|\n")
+    decoder = beam.load_space(tmp_path, PIECES, words=True).decoder(beam.BeamOptions(lm_weight=0, word_score=0))
+    v, in_, an = (PIECES.index(unit) for unit in ("v", "in|", "an|"))
+    for path, words in (
+        ([v, in_, 0, an], ["vin", "an"]),
+        ([v, in_, in_, in_, 0, an, an, 0], ["vin", "an"]),
+        ([v, v, 0, in_, in_, 0, v, in_], ["vin", "vin"]),
+        ([an, an, 0, an, 0], ["an", "an"]),  # a blank between, so there are two
+        ([an, an, an, 0], ["an"]),
+    ):
+        emissions_TV = np.full((len(path), len(PIECES)), np.log(0.05 / (len(PIECES) - 1)), np.float32)
+        emissions_TV[range(len(path)), path] = np.log(0.95)
+        best = decoder.decode(emissions_TV)[0]
+        assert best.words == words
+        assert best.emission_score == pytest.approx(len(path) * np.log(0.95), abs=1e-3)  # all frames as they are
+        timing = word_times.time_hypothesis(emissions_TV, best.units, PIECES, 0.02, words=best.words)
+        assert timing and [word.text for word in timing.words] == words
+        assert [word.confidence for word in timing.words] == pytest.approx([0.95] * len(words))
+        ends = [n for n, unit in enumerate(path) if unit in (in_, an) and path[n + 1 : n + 2] != [unit]]
+        assert [round(word.end / 0.02) - 1 for word in timing.words] == ends
+
+
+@pytest.mark.parametrize("drop_oov", [False, True])
+def test_a_lexicon_of_letters_is_not_for_a_model_of_pieces(tmp_path: Path, drop_oov: bool) -> None:
+    path = lexicon(tmp_path, "va v a |\nvin v i n |\nan a n |\n")
+    assert read_lexicon(path, SYMBOLS).entries
+    told = re.escape("spells 'vin' 'v i n |', but the model writes pieces of words (in| an|), not letters; build")
+    with pytest.raises(ValueError, match=told):
+        read_lexicon(path, PIECES, drop_oov)
+    few = lexicon(tmp_path, "va v a |\nvi v i |\n")  # words that have no pieces are spelt with letters in both
+    assert read_lexicon(few, PIECES, drop_oov).entries
+
+
+def test_a_lexicon_of_pieces_is_not_for_a_model_of_letters(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r":1: 'an an\|': 'an\|' is not among the 9 units of the model; none of the 1"):
+        read_lexicon(lexicon(tmp_path, "an an|\n"), SYMBOLS)

@@ -103,7 +103,7 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         FileNotFoundError, match=r"train.tsv: no such file; prepare the corpus with tools/prepare_fleurs"
     ):
         manifest.read_manifest(tmp_path / "train.tsv")
-    with pytest.raises(FileNotFoundError, match=r"train.ltr: no such file; rebuild the manifest"):
+    with pytest.raises(FileNotFoundError, match=r"train.ltr: no such file; rebuild it with the tool that made"):
         manifest.read_lines(tmp_path / "train.ltr")
 
 
@@ -214,7 +214,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 def test_labels_are_opened_together(tmp_path: Path) -> None:
     manifest.write_split(tmp_path, "dev", tmp_path, [utterance(1), utterance(2)])
     labels = manifest.read_labels(tmp_path, "dev", 2)
-    assert (labels.letters[1], labels.words[1], labels.uids[1]) == ("a b | c |", "ab c", "eng_train_2")
+    assert (labels.units[1], labels.words[1], labels.uids[1]) == ("a b | c |", "ab c", "eng_train_2")
 
 
 @pytest.mark.parametrize(("lines", "place"), [(1, 2), (4, 4)])
@@ -222,7 +222,7 @@ def test_labels_are_opened_together(tmp_path: Path) -> None:
 def test_label_counts_must_match(tmp_path: Path, suffix: str, lines: int, place: int) -> None:
     manifest.write_split(tmp_path, "dev", tmp_path, [utterance(number) for number in range(3)])
     write(tmp_path / f"dev.{suffix}", "x\n" * lines)
-    message = rf"dev.{suffix}:{place}: {lines} labels for 3 utterances in dev.tsv; rebuild both with the tool"
+    message = rf"dev.{suffix}:{place}: {lines} labels for 3 utterances in dev.tsv; rebuild them with the tool"
     with pytest.raises(ValueError, match=message):
         manifest.read_labels(tmp_path, "dev", 3)
 
@@ -247,12 +247,12 @@ def test_fairseq_reads_the_dictionary_with_the_same_numbers(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a 1\nb\n", r"dict.ltr.txt:2: found 'b', expected a letter, a space and its count"),
-        ("a 1\n 2\n", r"dict.ltr.txt:2: found ' 2', expected a letter"),
-        ("a x\n", r"dict.ltr.txt:1: found 'a x', expected a letter"),
-        ("a b 1\n", r"dict.ltr.txt:1: found 'a b 1', expected a letter"),
-        ("a 1\n\n", r"dict.ltr.txt:2: found '', expected a letter"),
-        ("a 1\na 2\n", r"dict.ltr.txt:2: 'a' is a special token or a second time there; take the line out"),
+        ("a 1\nb\n", r"dict.ltr.txt:2: found 'b', expected a unit, a space and its count"),
+        ("a 1\n 2\n", r"dict.ltr.txt:2: found ' 2', expected a unit"),
+        ("a x\n", r"dict.ltr.txt:1: found 'a x', expected a unit"),
+        ("a b 1\n", r"dict.ltr.txt:1: found 'a b 1', expected a unit"),
+        ("a 1\n\n", r"dict.ltr.txt:2: found '', expected a unit"),
+        ("a 1\na 2\n", r"dict.ltr.txt:2: 'a' is a special token or there twice; take the line out"),
         ("<pad> 1\n", r"dict.ltr.txt:1: '<pad>' is a special token"),
         ("", r"dict.ltr.txt: holds no letters; rebuild it"),
     ],

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import build_units
 import numpy as np
 import pack_shards
 import prepare_fleurs
@@ -23,6 +24,7 @@ import torch
 from mms_recipes import audio_files, manifest, validation
 from mms_recipes.data.audio import read_utterance
 from mms_recipes.manifest import Utterance
+from mms_recipes.unit_kinds import UnitKind
 
 SECOND = 16_000
 SPLITS = {"train": 5, "dev": 2, "test": 1}
@@ -713,3 +715,17 @@ def test_the_state_of_packing_names_settings_and_shards(tmp_path: Path) -> None:
         "source": "",
         "sha256": "",
     }
+
+
+def test_pieces_are_packed_too_also_when_they_were_built_later(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    src, out = build(tmp_path / "src", ("eng", "fra")), tmp_path / "out"
+    assert pack(src, out) == 0
+    shards = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
+    assert build_units.main([str(src), "--vocab-size", "20"]) == 0
+    assert pack(src, out) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")} == shards
+    files = ["dict.units.txt", *(f"{s}.units" for s in SPLITS)]
+    for name in ["dict.units.txt", *(f"{lang}/{file}" for lang in ("eng", "fra") for file in [*files, "units.model"])]:
+        assert (out / name).read_bytes() == (src / name).read_bytes()
+    assert validation.validate(out, kind=UnitKind.sentencepiece).problems() == []

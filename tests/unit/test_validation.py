@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import build_units
 import numpy as np
 import pytest
 import soundfile
@@ -14,8 +15,9 @@ import validate_manifests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_recipes import manifest, validation
+from mms_recipes import manifest, problems, units, validation
 from mms_recipes.manifest import Utterance
+from mms_recipes.unit_kinds import UnitKind
 
 Spoil = Callable[[Path], None]
 SECOND = 16_000
@@ -107,9 +109,9 @@ CASES = [
         "labels do not match",
         r"eng/test.uid:1: 0 labels for 1 utterances in test.tsv; rebuild",
     ),
-    (remove("test.wrd"), "labels do not match", r"eng/test.wrd: no such file; rebuild the manifest"),
+    (remove("test.wrd"), "labels do not match", r"eng/test.wrd: no such file; rebuild it with the tool"),
     (remove("dict.ltr.txt"), "no dictionary", r"eng/dict.ltr.txt: no such file"),
-    (edit("dict.ltr.txt", 1, "a"), "no dictionary", r"eng/dict.ltr.txt:1: found 'a', expected a letter"),
+    (edit("dict.ltr.txt", 1, "a"), "no dictionary", r"eng/dict.ltr.txt:1: found 'a', expected a unit"),
     (
         remove("audio/train/train1.wav"),
         "missing audio",
@@ -194,17 +196,91 @@ CASES = [
 ]
 
 
+def replace_units(name: str, text: str) -> Spoil:
+    """Return a function that puts the units of another text (of a language, or of a time) in the place of eng's."""
+
+    def spoil(folder: Path) -> None:
+        model, counts = units.train_units([text] * 3, 8)
+        content = model.model if name == "units.model" else "".join(f"{unit} 1\n" for unit in counts).encode()
+        (folder / "eng" / name).write_bytes(content)
+
+    return spoil
+
+
+PIECES_CASES: list[tuple[Spoil, str, str]] = [
+    (remove("dev.units"), "labels do not match", r"eng/dev.units: no such file; rebuild it with tools/build_units.py"),
+    (
+        edit("train.units", 3, None),
+        "labels do not match",
+        r"eng/train.units:3: 2 labels for 3 utterances in train.tsv; rebuild them with tools/build_units.py",
+    ),
+    (remove("dict.units.txt"), "no dictionary", r"dict.units.txt: no such file; rebuild it with tools/build_units.py"),
+    (remove("units.model"), "no dictionary", r"eng/units.model: no such file; build it with tools/build_units.py"),
+    (
+        edit("dev.units", 1, "ab| c|"),
+        "stale units",
+        r"eng/dev.units:1: found 'ab\| c\|', expected 'a b \| c\|', as units.model spells 'ab c'; build",
+    ),
+    (edit("train.wrd", 1, "ab cc"), "stale units", r"eng/train.units:1: found .* as units.model spells 'ab cc'"),
+    (edit("train.wrd", 1, "a|b"), "stale units", r"eng/train.units:1: found .* as units.model spells 'a\|b'"),
+    (
+        replace_units("dict.units.txt", "ab c ab cd"),
+        "stale units",
+        r"eng/dict.units.txt and .*units.model: \d+ pieces are not in both, such as '",
+    ),
+    (
+        replace_units("units.model", "длин текст"),
+        "stale units",
+        r"eng/dict.units.txt and .*units.model: \d+ pieces are",
+    ),
+    (replace_units("dict.units.txt", "длин текст"), "stale units", r"eng/train.units:1: 'a' \(U\+0061\) 'b' \("),
+]
+
+
+def build_pieces(folder: Path) -> Path:
+    build(folder)
+    assert build_units.main([str(folder), "--vocab-size", "8"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("spoil", "kind", "message"), PIECES_CASES)
+def test_each_problem_of_pieces_is_found(tmp_path: Path, spoil: Spoil, kind: str, message: str) -> None:
+    pytest.importorskip("sentencepiece")
+    spoil(build_pieces(tmp_path))
+    report = validation.validate(tmp_path, ["eng"], kind=UnitKind.sentencepiece)
+    assert kind in report.counts
+    with pytest.raises(problems.ManifestError, match=message):
+        report.raise_if_bad()
+    if "ltr" not in message and "wrd" not in message:  # who uses letters is not concerned
+        assert not validation.validate(tmp_path, ["eng"], kind=UnitKind.letters).counts
+
+
+def test_sound_pieces_pass_also_with_the_union_of_languages(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    build(tmp_path, "fra")
+    (tmp_path / "fra" / "train.wrd").write_text("de\ndef\ndef de\n")
+    build_pieces(tmp_path)
+    union = tmp_path / "dict.units.txt"
+    assert validation.validate(tmp_path, kind=UnitKind.sentencepiece).problems() == []
+    assert validation.validate(tmp_path, kind=UnitKind.sentencepiece, dictionary=union).problems() == []
+    union.write_text("".join(line for line in union.open() if not line.startswith("d")))
+    found = validation.validate(tmp_path, kind=UnitKind.sentencepiece, dictionary=union)
+    assert set(found.counts) - set(problems.NOTES) == {"stale units"}
+    assert "fra/units.model" in "".join(found.problems())
+
+
 @pytest.mark.parametrize(("spoil", "kind", "message"), CASES)
 def test_each_problem_is_found_alone(tmp_path: Path, spoil: Spoil, kind: str, message: str) -> None:
     spoil(build(tmp_path))
     report = validation.validate(tmp_path, ["eng"], validation.SPLITS)
     assert set(report.counts) == {kind}
-    with pytest.raises(validation.ManifestError, match=rf"\d+ to mend in the manifests:\n.*{message}"):
+    with pytest.raises(problems.ManifestError, match=rf"\d+ to mend in the manifests:\n.*{message}"):
         report.raise_if_bad()
 
 
 def test_every_kind_of_problem_has_its_case() -> None:
-    assert {kind for _, kind, _ in CASES} | set(validation.NOTES) | {"no utterances"} == set(validation.REMEDIES)
+    kinds = {kind for _, kind, _ in [*CASES, *PIECES_CASES]}
+    assert kinds | set(problems.NOTES) | {"no utterances"} == set(problems.REMEDIES)
 
 
 def test_a_split_without_utterances_is_named(tmp_path: Path) -> None:
@@ -252,7 +328,7 @@ def test_all_problems_are_raised_at_once_with_counts(tmp_path: Path) -> None:
     rows = [Utterance(f"{n}.wav", SECOND, "a |", "a", f"u{n}") for n in range(12)]
     manifest.write_split(folder, "train", folder, rows)
     edit("dev.ltr", 1, "")(tmp_path)
-    with pytest.raises(validation.ManifestError) as error:
+    with pytest.raises(problems.ManifestError) as error:
         validation.validate(tmp_path).raise_if_bad()
     lines = str(error.value).splitlines()
     assert lines[0] == "13 to mend in the manifests:"
@@ -335,7 +411,7 @@ def test_one_dictionary_can_stand_for_all(tmp_path: Path) -> None:
 
 
 def test_the_table_shows_hours(tmp_path: Path) -> None:
-    report = validation.Report()
+    report = problems.Report()
     report.amounts = {
         ("eng", "train"): (1234, 3600.0),
         ("azj-script_latin", "train"): (1, 1800),
