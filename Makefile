@@ -28,12 +28,13 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 100000000000
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: help install kenlm demo test lint types quick-tests slow-tests clean
+.PHONY: help install kenlm flashlight demo test lint types quick-tests slow-tests clean
 
 help:
 	@echo "make demo     install, speak a small corpus, train on it, build language models, evaluate, print the table"
 	@echo "make test     install, then lint, types and all tests"
 	@echo "make kenlm    compile KenLM's programs, for language models, into .kenlm"
+	@echo "make flashlight  compile flashlight-text for n-grams up to order 20; PyPI's reads up to 6"
 	@echo "make install  only the installation, into $(VENV)"
 	@echo "make lint, make types, make quick-tests, make slow-tests  the parts of make test"
 	@echo "make clean    remove $(VENV) and what the tools keep; your runs and corpora stay"
@@ -102,6 +103,10 @@ types: install
 # lmplz and build_binary, which tools/build_lm.py runs; compiled once, without root.
 kenlm: install
 	@"$(PY)" tools/build_kenlm.py .kenlm
+
+# flashlight-text for n-grams up to order 20, in place of PyPI's wheel, which reads up to 6.
+flashlight: install
+	@"$(PY)" tools/build_flashlight.py .kenlm
 
 quick-tests: lint types kenlm
 	@echo "==> quick tests"

@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from mms_recipes.decoding.language_model import PAPER_ORDER
 from mms_recipes.manifest import write_text
 
 KENLM = "kenlm==0.3.0"
@@ -32,7 +33,7 @@ PATCHED = "lm/builder/adjust_counts.cc"
 FOUND = "        StartBlock();\n"
 MENDED = f"{FOUND}        if (!block_) return *this;\n"
 PROGRAMS = ("lmplz", "build_binary")
-MAX_ORDER = 20  # the paper's letter models; KenLM's own default is 6
+MAX_ORDER = PAPER_ORDER  # KenLM's own default is 6
 SHOWN = 15  # last lines of a command that failed
 
 
@@ -52,8 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build(dest: Path, max_order: int, jobs: int) -> None:
     """Fetch, unpack, compile and install, each unless it is done."""
-    if not 2 <= max_order <= 99 or jobs < 1:
-        raise ValueError(f"--max-order {max_order} --jobs {jobs}: expected an order of 2 to 99, and 1 job or more")
+    check_arguments(max_order, jobs)
     receipt, wanted = dest / "built.txt", f"{KENLM} patched max_order={max_order}\n"
     if receipt.is_file() and receipt.read_text() == wanted and all(map(runs, programs(dest))):
         print(f"{dest / 'bin'}: finished before ({wanted.strip()})")
@@ -62,17 +62,22 @@ def build(dest: Path, max_order: int, jobs: int) -> None:
     work = dest / "build"
     work.mkdir(parents=True, exist_ok=True)
     print(f"[1/4] {KENLM} from PyPI", flush=True)
-    sdist = fetch_source(work)
+    sdist = fetch_source(work, KENLM, SDIST, SHA256)
     print(f"[2/4] {', '.join(TOOLS)} from PyPI, 60 MB", flush=True)
-    tools = fetch_tools(work)
+    tools = fetch_tools(work / "tools", TOOLS)
     print(f"[3/4] compile with {compiler}, half a minute on two cores", flush=True)
     unpack(sdist, work / "source")
     patch(work / "source" / PATCHED)
-    compile_programs(work, tools, max_order, jobs)
+    compile_kenlm(work, tools, max_order, jobs, PROGRAMS)
     print(f"[4/4] install to {dest}", flush=True)
     install(dest, work, tools)
     write_text(receipt, wanted)
     print(f"{', '.join(map(str, programs(dest)))}: up to {max_order}-grams")
+
+
+def check_arguments(max_order: int, jobs: int) -> None:
+    if not 2 <= max_order <= 99 or jobs < 1:
+        raise ValueError(f"--max-order {max_order} --jobs {jobs}: expected an order of 2 to 99, and 1 job or more")
 
 
 def programs(dest: Path) -> list[Path]:
@@ -101,14 +106,15 @@ def find_compiler() -> str:
     )
 
 
-def fetch_source(work: Path) -> Path:
-    """Return KenLM's source archive, fetched unless it is there; ValueError when it is not the one that is known."""
-    sdist = work / SDIST
-    if not sdist.is_file() or checksum(sdist) != SHA256:
+def fetch_source(work: Path, requirement: str, name: str, sha256: str) -> Path:
+    """Return a source archive of PyPI, fetched unless it is there; ValueError when it is not the one that is known."""
+    sdist = work / name
+    if not sdist.is_file() or checksum(sdist) != sha256:
         sdist.unlink(missing_ok=True)
-        call([*pip("download"), "--no-deps", "--no-binary", "kenlm", "--dest", work, KENLM], "the source")
-    if (found := checksum(sdist)) != SHA256:
-        raise ValueError(f"{sdist}: SHA-256 is {found}, expected {SHA256}; delete it and ask where it came from")
+        package = requirement.partition("==")[0]
+        call([*pip("download"), "--no-deps", "--no-binary", package, "--dest", work, requirement], "the source")
+    if (found := checksum(sdist)) != sha256:
+        raise ValueError(f"{sdist}: SHA-256 is {found}, expected {sha256}; delete it and ask where it came from")
     return sdist
 
 
@@ -116,13 +122,14 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def fetch_tools(work: Path) -> Path:
-    """Return the folder with CMake, ninja and Boost, fetched unless they are all there."""
-    tools, done = work / "tools", work / "tools.txt"
-    if not done.is_file() or done.read_text() != " ".join(TOOLS):
+def fetch_tools(tools: Path, requirements: Sequence[str]) -> Path:
+    """Return `tools`, the folder with these packages, fetched unless they are all there."""
+    done = tools.with_suffix(".txt")
+    if not done.is_file() or done.read_text() != " ".join(requirements):
         shutil.rmtree(tools, ignore_errors=True)
-        call([*pip("install"), "--no-deps", "--only-binary", ":all:", "--target", tools, *TOOLS], "the build tools")
-        write_text(done, " ".join(TOOLS))
+        options = ["--no-deps", "--only-binary", ":all:", "--target", tools]
+        call([*pip("install"), *options, *requirements], "the build tools")
+        write_text(done, " ".join(requirements))
     return tools
 
 
@@ -160,23 +167,30 @@ def patch(source: Path) -> None:
         write_text(source, code.replace(FOUND, MENDED))
 
 
-def compile_programs(work: Path, tools: Path, max_order: int, jobs: int) -> None:
-    """Compile the programs into work/make/bin."""
-    cmake = tools / "cmake" / "data" / "bin" / "cmake"  # the program itself: the script beside it needs an environment
-    make = work / "make"
+def compile_kenlm(work: Path, tools: Path, max_order: int, jobs: int, targets: Sequence[str]) -> None:
+    """Compile programs into work/make/bin and the libraries that they consist of into work/make/lib."""
     settings = {
-        "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_MAKE_PROGRAM": tools / "bin" / "ninja",
         "CMAKE_PREFIX_PATH": tools / "cmeel.prefix",
         "CMAKE_INSTALL_RPATH": "$ORIGIN/../lib" if sys.platform != "darwin" else "@loader_path/../lib",
         "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
         "ENABLE_INTERPOLATE": "OFF",
         "KENLM_MAX_ORDER": max_order,
     }
+    # text and models come to KenLM uncompressed, so what it is linked with need not include these
+    settings |= {f"CMAKE_DISABLE_FIND_PACKAGE_{name}": "ON" for name in ("ZLIB", "BZip2", "LibLZMA")}
+    compile_with_cmake(work / "source", work / "make", tools, settings, jobs, targets)
+
+
+def compile_with_cmake(
+    source: Path, make: Path, tools: Path, settings: Mapping[str, object], jobs: int, targets: Sequence[str] = ()
+) -> None:
+    """Configure and compile into `make`; what is up to date there is not compiled again."""
+    cmake = tools / "cmake" / "data" / "bin" / "cmake"  # the program itself: the script beside it needs an environment
+    settings = {"CMAKE_BUILD_TYPE": "Release", "CMAKE_MAKE_PROGRAM": tools / "bin" / "ninja", **settings}
     options = [f"-D{name}={value}" for name, value in settings.items()]
-    configured = [cmake, "-G", "Ninja", "-S", work / "source", "-B", make, *options]
-    call(configured, f"CMake (after a move or a change of compiler, begin anew: rm -r {work})")
-    command = [cmake, "--build", make, "--parallel", jobs, "--target", *PROGRAMS]
+    configured = [cmake, "-G", "Ninja", "-S", source, "-B", make, *options]
+    call(configured, f"CMake (after a move or a change of compiler, begin anew: rm -r {make.parent})")
+    command = [cmake, "--build", make, "--parallel", jobs, *(f"--target={name}" for name in targets)]
     call(command, "the compiler", progress=re.compile(r"^\[(\d+)/(\d+)\]"))
 
 

@@ -196,9 +196,9 @@ def require_order(model: Path) -> None:
     highest = highest_order() if order > language_model.ORDER_OF_WHEELS else order
     if order > highest:
         raise ValueError(
-            f"{model}: a {order}-gram model; the KenLM inside flashlight-text reads up to order {highest} here. "
-            f"Build the model with --order {highest}, or flashlight-text from source with FL_TEXT_KENLM_MAX_ORDER="
-            f"{order}"
+            f"{model}: a {order}-gram model; the KenLM inside flashlight-text reads up to order {highest} here. Build "
+            f"flashlight-text for higher ones, once: python tools/build_flashlight.py .kenlm --max-order "
+            f"{max(order, language_model.PAPER_ORDER)}; or the model with --order {highest}"
         )
 
 
@@ -206,15 +206,16 @@ def require_order(model: Path) -> None:
 def highest_order() -> int:
     """Return the highest order that the installed KenLM reads, by what it says of a model of order 255."""
     dictionary = _flashlight().dictionary.Dictionary()
-    lines = [language_model.ARPA_START, *(f"ngram {n}=0" for n in range(1, 256)), ""]
+    counts = [f"ngram {n}=1" for n in range(1, 256)]
     with tempfile.NamedTemporaryFile("w", suffix=".arpa") as file:
-        file.write("\n".join(lines))
+        file.write("\n".join([language_model.ARPA_START, *counts, "", "\\1-grams:", ""]))
         file.flush()
         try:
             _flashlight().kenlm.KenLM(file.name, dictionary)
         except RuntimeError as error:
-            told = language_model.HIGHEST_ORDER.search(str(error))
-            return int(told[1]) if told else language_model.ORDER_OF_WHEELS
+            if told := language_model.HIGHEST_ORDER.search(str(error)):
+                return int(told[1])
+            raise
     return 255
 
 

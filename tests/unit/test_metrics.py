@@ -24,6 +24,11 @@ def random_pairs(count: int, seed: int, longest: int) -> list[tuple[str, str]]:
     return [(left, left if rng.random() < 0.05 else right) for left, right in pairs]
 
 
+def test_the_random_pairs_hold_every_kind_of_emptiness() -> None:
+    empty = {(not reference, not hypothesis) for reference, hypothesis in random_pairs(10_000, seed=1, longest=8)}
+    assert empty == {(False, False), (False, True), (True, False), (True, True)}
+
+
 def brute_force_distance(reference: list[str], hypothesis: list[str]) -> int:
     @functools.cache
     def distance(i: int, j: int) -> int:
@@ -46,8 +51,8 @@ def test_word_errors_equal_jiwer_on_10_000_pairs() -> None:
         assert ours.reference_length == theirs.hits + theirs.substitutions + theirs.deletions
 
 
-def test_character_errors_with_spaces_equal_jiwer() -> None:
-    for reference, hypothesis in random_pairs(2_000, seed=2, longest=5):
+def test_character_errors_with_spaces_equal_jiwer_on_10_000_pairs() -> None:
+    for reference, hypothesis in random_pairs(10_000, seed=2, longest=5):
         ours = metrics.character_errors(reference, hypothesis, count_space=True)
         theirs = jiwer.process_characters(reference, hypothesis)
         assert ours == ErrorCounts(theirs.substitutions, theirs.deletions, theirs.insertions, len(reference)), (
