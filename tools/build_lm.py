@@ -165,8 +165,8 @@ def choose_order(kind: Kind, args: argparse.Namespace, programs: Programs) -> tu
     if args.order is not None:
         raise ValueError(
             f"--order {wanted}: {name} takes models up to order {highest} here; give --order {highest} or less, or "
-            "build flashlight-text for higher ones (tools/build_flashlight.py .kenlm). For a decoder elsewhere that reads "
-            "higher ones, say so with --highest-order"
+            "build flashlight-text for higher ones (tools/build_flashlight.py .kenlm). For a decoder elsewhere that "
+            "takes more, say so with --highest-order"
         )
     return highest, wanted
 
