@@ -41,7 +41,7 @@ class CTCCriterion(FairseqCriterion):
         log |= {"loss": float(losses_B.detach().sum()), "sample_size": sample_size, "skipped": 0}
         if not model.training:
             log |= self._score(emissions_TBV.detach(), frames_B, sample)
-        return loss, sample_size, log
+        return loss, sample_size, _in_order(log, model.training)
 
     def _emissions(self, model: Any, sample: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         net_output = model(**sample["net_input"])
@@ -77,8 +77,7 @@ class CTCCriterion(FairseqCriterion):
         keep = (~bad_B).nonzero().flatten()
         if len(keep) == 0:
             zero = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0
-            log = dict.fromkeys(SUMMED, 0) | {"skipped": len(names)}
-            return zero, sample.get("sample_size", 0), log
+            return zero, sample.get("sample_size", 0), _in_order({"skipped": len(names)}, model.training)
         loss, sample_size, log = self.forward(model, _select(sample, keep, len(bad_B)), reduce)
         return loss, sample_size, log | {"skipped": log["skipped"] + len(names)}
 
@@ -130,6 +129,11 @@ class CTCCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def _in_order(log: Mapping[str, Any], training: bool) -> dict[str, Any]:
+    """Return a log with the same keys in the same order whatever happened: ranks send one another the values alone."""
+    return {key: log.get(key, 0) for key in (*SUMMED, *(() if training else DEV_SUMMED))}
 
 
 def _select(sample: Mapping[str, Any], keep: torch.Tensor, size: int) -> dict[str, Any]:
