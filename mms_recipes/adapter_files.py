@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,15 @@ import safetensors
 import safetensors.torch
 import torch
 from fairseq.data import Dictionary
-from omegaconf import OmegaConf
 
-from mms_recipes import __version__
-from mms_recipes.checkpoints import CTC_ENCODER, Base, load_checkpoint, read_base, write_atomically
+from mms_recipes import __version__, licences, stock_checkpoints
+from mms_recipes.checkpoints import Base, base_of, load_checkpoint, write_atomically
+from mms_recipes.huggingface.reading import is_huggingface
+from mms_recipes.portable import Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.stock_checkpoints import UNITS
 from mms_recipes.units import LETTERS, Units
 
 ADAPTER_FORMAT = "mms_recipes.adapter/1"
-UNITS = "units"  # in a checkpoint's task_state: by language, the model of its pieces as text
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Adapter:
     code_version: str = __version__
     path: str = ""
     units: Units = LETTERS  # how words are spelt with them
+    licence: str = licences.UNKNOWN  # its base's, as an adapter is made of it
+    provenance: list[str] = field(default_factory=list)
 
     def require_base(self, base_hash: str) -> None:
         """Raise ValueError unless this adapter was trained on the base with this hash."""
@@ -54,6 +57,7 @@ class Adapter:
 def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
     """Write folder/<lang>.safetensors in one step, so that a reader sees the old file or the new one."""
     described = {name: getattr(adapter, name) for name in ("lang", "base_hash", "num_updates", "dev_cer", "base_path")}
+    described |= {"licence": adapter.licence, "provenance": adapter.provenance}
     described |= {"letters": adapter.letters, "code_version": adapter.code_version, "format": ADAPTER_FORMAT}
     if adapter.units.model:
         described["units"] = adapter.units.to_text()
@@ -98,38 +102,13 @@ def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) ->
         raise ValueError(f"{path}: no adapters to write")
     for adapter in adapters:
         adapter.require_base(base.hash)
-    first = adapters[0]
-    model = {CTC_ENCODER + name: tensor for name, tensor in base.encoder_state.items()} | first.tensors
-    state = {
-        "args": None,
-        "cfg": _one_file_config(
-            base,
-            adapter_dim=first.tensors[f"{CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1],
-            labels=first.units.kind.suffix,
-        ),
-        "model": model,
-        # fairseq upgrades files that lack these
-        "optimizer_history": [
-            {
-                "criterion_name": "CtcCriterion",
-                "optimizer_name": "Adam",
-                "num_updates": 0,
-                "lr_scheduler_state": {},
-            }
-        ],
-        "task_state": {"target_dictionary": first.dictionary()},
-        "extra_state": {},
-        "adapter": {a.lang: _one_file_part(a) for a in adapters},
-    }
+    parts = {a.lang: LanguagePart(a.tensors, a.letters, a.units.to_text() if a.units.model else "") for a in adapters}
+    model = Portable(
+        str(path), Kind.lsah, base.cfg, base.normalize, base.encoder_state, adapters=parts, origin=base.origin
+    )
+    state = stock_checkpoints.to_checkpoint(model)
+    state["adapter"] = dict(state["adapter"])
     write_atomically(Path(path), lambda temporary: torch.save(state, temporary))
-
-
-def _one_file_part(adapter: Adapter) -> dict[str, Any]:
-    """One language in a one-file checkpoint; of what is in `task_state`, stock fairseq reads the dictionary alone."""
-    state: dict[str, Any] = {"target_dictionary": adapter.dictionary()}
-    if adapter.units.model:
-        state[UNITS] = {adapter.lang: adapter.units.to_text()}
-    return {"model": adapter.tensors, "task_state": state}
 
 
 def spelling(task_state: Mapping[str, Any], lang: str) -> Units:
@@ -145,51 +124,46 @@ def spelling(task_state: Mapping[str, Any], lang: str) -> Units:
     return Units.from_text(models[lang])
 
 
-def _one_file_config(base: Base, adapter_dim: int, labels: str) -> dict[str, Any]:
-    adapter = {
-        "layer_type": "trf_adp",
-        "adp_num": 1,
-        "adp_dim": adapter_dim,
-        "adp_act_fn": "relu",
-        "adp_trf_idx": "all",
-    }
-    encoder = OmegaConf.to_container(base.cfg, resolve=False, enum_to_str=True)
-    assert isinstance(encoder, dict)
-    common = {"data": "", "normalize": base.normalize}
-    w2v_args = {
-        "model": encoder | adapter | {"_name": "wav2vec2"},
-        "task": common | {"_name": "audio_pretraining"},
-        "criterion": None,
-        "lr_scheduler": None,
-        "common": {},
-    }
-    model = {"_name": "wav2vec_ctc", "w2v_path": "", "w2v_args": w2v_args, "apply_mask": False, **common, **adapter}
-    task = common | {"_name": "audio_finetuning", "labels": labels, "multi_corpus_keys": "mms"}
-    return {"model": model, "task": task | {"multi_corpus_sampling_weights": "1"}, "common": {}, "criterion": None}
-
-
-def read_adapters(path: str | Path) -> dict[str, Adapter]:
-    """Adapters by language from a folder of adapter files or from a one-file checkpoint."""
-    if Path(path).is_dir():
-        found = [read_adapter(file) for file in sorted(Path(path).glob("*.safetensors"))]
-        if not found:
+def read_adapters(path: str | Path) -> Mapping[str, Adapter]:
+    """Adapters by language, each read when asked for: a folder of adapter files, a one-file checkpoint, or a folder of
+    Hugging Face's.
+    """
+    if Path(path).is_dir() and not is_huggingface(path):
+        files = {file.stem: file for file in sorted(Path(path).glob("*.safetensors"))}
+        if not files:
             raise FileNotFoundError(f"{path}: no adapters (*.safetensors) in this folder")
-        return {adapter.lang: adapter for adapter in found}
+        return OnDemand(list(files), lambda lang: _of_file(files[lang]))
     checkpoint = load_checkpoint(path)
     if "adapter" not in checkpoint:
         raise ValueError(f"{path}: no adapters inside; found {sorted(checkpoint)}")
-    base_hash = read_base(path).hash
-    return {
-        lang: Adapter(
-            lang=lang,
-            base_hash=base_hash,
-            letters=list(part["task_state"]["target_dictionary"].symbols),
-            num_updates=0,
-            dev_cer=None,
-            tensors=part["model"],
-            base_path=str(path),
-            path=str(path),
-            units=spelling(part["task_state"], lang),
-        )
-        for lang, part in checkpoint["adapter"].items()
-    }
+    return adapters_of(checkpoint, path, base_of(checkpoint, path).hash)
+
+
+def _of_file(path: Path) -> Adapter:
+    adapter = read_adapter(path)
+    if adapter.lang != path.stem:
+        raise ValueError(f"{path}: the adapter of {adapter.lang!r} under another name; give it its own")
+    return adapter
+
+
+def adapters_of(checkpoint: Mapping[str, Any], path: str | Path, base_hash: str) -> Mapping[str, Adapter]:
+    """Adapters by language of a one-file checkpoint that is read already."""
+    return OnDemand(list(checkpoint["adapter"]), lambda lang: _adapter(checkpoint, lang, str(path), base_hash))
+
+
+def _adapter(checkpoint: Mapping[str, Any], lang: str, path: str, base_hash: str) -> Adapter:
+    part = checkpoint["adapter"][lang]
+    origin = stock_checkpoints.origin_of(checkpoint, path)
+    return Adapter(
+        lang=lang,
+        base_hash=base_hash,
+        letters=list(part["task_state"]["target_dictionary"].symbols),
+        num_updates=0,
+        dev_cer=None,
+        tensors=part["model"],
+        base_path=path,
+        path=path,
+        units=spelling(part["task_state"], lang),
+        licence=origin.licence,
+        provenance=list(origin.provenance),
+    )

@@ -4,24 +4,23 @@ A file is read by torch's restricted loader only (fairseq_compat lists what may 
 """
 
 import contextlib
-import hashlib
 import os
 import pickle
 import tempfile
 import zipfile
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq.data import Dictionary
-from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from mms_recipes import fairseq_compat
+from mms_recipes import fairseq_compat, fairseq_configs, licences, stock_checkpoints
+from mms_recipes.huggingface import names, reading
+from mms_recipes.portable import state_hash
 
 CTC_ENCODER, CTC_HEAD = "w2v_encoder.w2v_model.", "w2v_encoder.proj."
 # parts of a wav2vec 2.0 checkpoint that a frozen encoder does not run; quantizer etc. serve pretraining only
@@ -31,12 +30,15 @@ NOT_ENCODER = ("quantizer.", "input_quantizer.", "project_q.", "project_inp.", "
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a fairseq checkpoint without running anything that is inside it.
 
+    A folder of Hugging Face's is given as the fairseq checkpoint that it stands for, its adapters read on demand.
     Raises FileNotFoundError, or ValueError when it is no checkpoint or holds classes off the safe list (named).
     """
     fairseq_compat.apply()
     path = Path(path)
+    if reading.is_huggingface(path):
+        return stock_checkpoints.to_checkpoint(reading.read(path))
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; give the path of a .pt file")
+        raise FileNotFoundError(f"{path}: no such checkpoint; give the path of a .pt file or a Hugging Face folder")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -84,6 +86,11 @@ class Base:
     checkpoint: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def origin(self) -> licences.Origin:
+        """Licence and provenance of the weights."""
+        return stock_checkpoints.origin_of(self.checkpoint, self.path)
+
+    @property
     def hash(self) -> str:
         """Which base this is: hash of its encoder's weights, whatever file they are in."""
         return state_hash(self.encoder_state)
@@ -97,35 +104,30 @@ class Base:
         return self.head[0], self.head[1], list(self.dictionary.symbols)
 
 
-def state_hash(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names and float32 values, first 16 hex digits."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().data)
-    return digest.hexdigest()[:16]
-
-
 def read_base(path: str | Path) -> Base:
     """Find the wav2vec 2.0 encoder in a pretraining or CTC checkpoint, ours or released.
 
     Raises ValueError when the file is of another architecture.
     """
-    checkpoint = load_checkpoint(path)
-    cfg = _config(checkpoint, path)
+    return base_of(load_checkpoint(path), path)
+
+
+def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
+    """The base in a checkpoint that is read already."""
+    cfg = fairseq_configs.of_checkpoint(checkpoint, path)
     name = str(cfg.model.get("_name") or cfg.model.get("arch"))
-    weights = checkpoint["model"]
+    weights = names.old_weight_norm(checkpoint["model"])
     if name == "wav2vec_ctc":
         weights = {key.removeprefix(CTC_ENCODER): v for key, v in weights.items() if key.startswith(CTC_ENCODER)}
-        cfg_encoder = _as_config(cfg.model.w2v_args)
+        cfg_encoder = fairseq_configs.as_config(cfg.model.w2v_args)
     elif name == "wav2vec2":
         cfg_encoder = cfg
     else:
         raise ValueError(f"{path}: a {name!r} model, expected wav2vec2 (pretraining) or wav2vec_ctc (fine-tuned)")
     base = Base(
         path=Path(path),
-        cfg=_encoder_config(cfg_encoder.model),
-        normalize=bool(cfg_encoder.task.get("normalize", cfg_encoder.model.get("normalize", False))),
+        cfg=fairseq_configs.of_encoder(cfg_encoder.model),
+        normalize=fairseq_configs.is_normalized(cfg_encoder),
         encoder_state={
             k: v for k, v in weights.items() if not k.startswith(NOT_ENCODER) and ".adapter_layer." not in k
         },
@@ -139,45 +141,23 @@ def read_base(path: str | Path) -> Base:
 
 @contextlib.contextmanager
 def as_pretrained(path: str | None) -> Iterator[str | None]:
-    """Give a path that fairseq's wav2vec_ctc can start from: of a CTC checkpoint, a copy without the head."""
-    if path is None or not Path(path).is_file():
+    """Give a path that fairseq's wav2vec_ctc can start from: of a CTC checkpoint or a folder, a copy of the encoder."""
+    if path is None or not Path(path).exists():
         yield path
         return
     base = read_base(path)
-    cfg = _config(base.checkpoint, path)
-    if cfg.model.get("_name") != "wav2vec_ctc":
+    cfg = fairseq_configs.of_checkpoint(base.checkpoint, path)
+    fine_tuned = cfg.model.get("_name") == "wav2vec_ctc"
+    if not fine_tuned and Path(path).is_file():
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        inside = _as_config(cfg.model.w2v_args)
+        inside = fairseq_configs.as_config(cfg.model.w2v_args) if fine_tuned else cfg
         kept = ("optimizer_history", "extra_state")
         state: dict[str, Any] = {key: base.checkpoint[key] for key in kept if key in base.checkpoint}
         state |= {"cfg": OmegaConf.to_container(inside, enum_to_str=True), "model": base.encoder_state}
         torch.save(state, Path(folder) / "encoder.pt")
         yield str(Path(folder) / "encoder.pt")
-
-
-def _as_config(section: Any) -> DictConfig:
-    """A config from a dict, or from the flat Namespace that files before 2021 hold (XLSR-53)."""
-    if isinstance(section, Namespace):
-        flat = vars(section)
-        section = {"model": flat | {"_name": flat.get("arch")}, "task": flat}
-    return section if isinstance(section, DictConfig) else OmegaConf.create(section, flags={"allow_objects": True})
-
-
-def _config(checkpoint: Mapping[str, Any], path: str | Path) -> DictConfig:
-    section = checkpoint.get("cfg") or checkpoint.get("args")
-    if section is None:
-        raise ValueError(f"{path}: no 'cfg' or 'args' inside: what architecture it has is not known")
-    return _as_config(section)
-
-
-def _encoder_config(model: DictConfig) -> Wav2Vec2Config:
-    """The encoder's config without what training it needs (wrapped blocks, adapters of one language)."""
-    cfg = merge_with_parent(Wav2Vec2Config(), OmegaConf.create(OmegaConf.to_container(model)), remove_missing=True)
-    OmegaConf.set_struct(cfg, False)
-    cfg.checkpoint_activations, cfg.layer_type = False, "transformer"
-    return cfg
 
 
 def write_atomically(path: Path, write: Callable[[str], None]) -> None:

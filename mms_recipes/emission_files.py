@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes import __version__, checkpoints, emissions, manifest
+from mms_recipes import __version__, checkpoints, emissions, manifest, portable
 from mms_recipes.emissions import Split
 from mms_recipes.recognizer import Recognizer
 
@@ -27,10 +27,10 @@ Kept = tuple[list[int], list[npt.NDArray[np.float32]]]  # rows, longest first, a
 def source_hash(recognizer: Recognizer, lang: str, split: Split) -> str:
     """Return a hash of what the emissions of a language depend on: the whole model, and which audio it hears."""
     if recognizer.adapters is not None:
-        head = checkpoints.state_hash(recognizer.adapters.language_state(lang))
+        head = portable.state_hash(recognizer.adapters.language_state(lang))
     else:
         assert recognizer.head is not None
-        head = checkpoints.state_hash(dict(zip(("weight", "bias"), recognizer.head, strict=True)))
+        head = portable.state_hash(dict(zip(("weight", "bias"), recognizer.head, strict=True)))
     symbols = list(recognizer.dictionary(lang).symbols)
     parts = [
         __version__,

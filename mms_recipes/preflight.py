@@ -11,7 +11,8 @@ import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from omegaconf import DictConfig
 
-from mms_recipes import adapter_files, checkpoints, fairseq_compat, manifest, units, validation
+from mms_recipes import adapter_files, checkpoints, fairseq_compat, lid_checkpoints, manifest, units, validation
+from mms_recipes.tasks import lid
 from mms_recipes.tasks.finetuning import job_languages
 from mms_recipes.tasks.pretraining import corpus_languages, find_corpora
 from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
@@ -80,7 +81,9 @@ def unit_kind(task: DictConfig) -> UnitKind:
 
 def language_folders(task: DictConfig) -> list[str]:
     """Folder of each language of the job, relative to task.data: `eng`, or `mls/eng` where there are corpora."""
-    if task._name != "mms_pretraining":
+    if task._name == "mms_lid":
+        task = lid.places(task)
+    elif task._name != "mms_pretraining":
         return job_languages(task)
     folders, data = find_corpora(task), Path(task.data)
     chosen = corpus_languages(task).items()
@@ -144,10 +147,11 @@ def _count_rows(tsv: Path) -> int:
 
 def check_base(cfg: DictConfig) -> checkpoints.Base | None:
     """Read the checkpoint that the run starts from and compare it with the configuration."""
-    key = {"wav2vec_ctc": "w2v_path", "mms_lsah": "base"}.get(cfg.model._name)
+    key = {"wav2vec_ctc": "w2v_path", "mms_lsah": "base", "mms_lid": "base"}.get(cfg.model._name)
     if key is None:
         return None
-    base = checkpoints.read_base(cfg.model[key])
+    read = lid_checkpoints.read_start_base if cfg.model._name == "mms_lid" else checkpoints.read_base
+    base = read(cfg.model[key])
     if base.normalize != cfg.task.normalize:
         raise ValueError(
             f"{base.path}: trained with normalize={base.normalize}, but task.normalize={cfg.task.normalize}; "
@@ -184,7 +188,7 @@ def checkpoint_bytes(cfg: DictConfig, base: checkpoints.Base | None) -> int:
     """About what one checkpoint takes: all that is trained and Adam's two moments, in float32."""
     if base is None:
         return 12 * sum(parameter.numel() for parameter in _pretraining_model(cfg).parameters())
-    if cfg.model._name == "wav2vec_ctc":
+    if cfg.model._name in ("wav2vec_ctc", "mms_lid"):
         return 12 * sum(tensor.numel() for tensor in base.encoder_state.values())
     encoder, folder = base.cfg, Path(cfg.task.data)
     per_block = (

@@ -3,7 +3,7 @@
 Dense checkpoints, folders of adapters and one-file checkpoints look the same from here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from fairseq.data import Dictionary
 
 from mms_recipes import adapter_files, checkpoints, text
 from mms_recipes.decoding.greedy import greedy
+from mms_recipes.huggingface.reading import is_huggingface
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.units import Units
@@ -21,7 +22,8 @@ from mms_recipes.units import Units
 class Recognizer:
     """An encoder, and either one dense head for all languages or adapters and a head for each.
 
-    `dictionaries` are the heads' letters by language; the key "" stands for every language (dense).
+    `dictionaries` are the heads' letters by language; the key "" stands for every language (dense). `source` has the
+    adapters that `add_languages` can read (None: dense).
     """
 
     encoder: FrozenEncoder
@@ -30,6 +32,36 @@ class Recognizer:
     base_hash: str
     adapters: AdapterStack | None = None
     head: tuple[torch.Tensor, torch.Tensor] | None = None
+    source: Mapping[str, adapter_files.Adapter] | None = None
+    path: str | Path = ""  # where all of this was read, for messages
+
+    @property
+    def available(self) -> list[str] | None:
+        """Languages that there are adapters for; None for a dense head, which does not ask."""
+        return None if self.source is None else sorted(self.source)
+
+    def add_languages(self, langs: Sequence[str]) -> None:
+        """Read the adapters of languages that are not there yet; a dense head needs none.
+
+        Raises ValueError when there is none for a language, or one of another base.
+        """
+        new = [lang for lang in dict.fromkeys(langs) if lang not in self.dictionaries]
+        if self.source is None or not new:
+            return
+        if missing := [lang for lang in new if lang not in self.source]:
+            there = ", ".join(sorted(self.source))
+            raise ValueError(f"{self.path}: no adapter for {', '.join(missing[:10])}; there are {there}")
+        states = {lang: self.adapters.language_state(lang) for lang in self.adapters.langs} if self.adapters else {}
+        for lang in new:
+            adapter = self.source[lang]
+            adapter.require_base(self.base_hash)
+            self.dictionaries[lang], states[lang] = adapter.dictionary(), adapter.tensors
+        width = states[new[0]][f"{checkpoints.CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1]
+        sizes = [len(self.dictionaries[lang]) for lang in states]
+        stack = AdapterStack(list(states), sizes, len(self.encoder.layers), self.encoder.dim, width)
+        for lang, state in states.items():
+            stack.load_language_state(lang, state)
+        self.adapters = stack.to(next(self.encoder.parameters()).device).eval()
 
     def dictionary(self, lang: str) -> Dictionary:
         """The letters of a language's head. Raises ValueError when there is no adapter for it."""
@@ -71,40 +103,35 @@ def load_recognizer(
 ) -> Recognizer:
     """Load a dense checkpoint (.pt), a folder of adapters or a one-file checkpoint with adapters for `langs`.
 
-    The base of a folder is where it was at training, or `base`. Raises FileNotFoundError or ValueError: nothing there,
-    another architecture, an adapter of another base, a language without an adapter.
+    A folder of Hugging Face's stands for the checkpoint that it is converted to. The base of a folder of adapters is
+    where it was at training, or `base`. Raises FileNotFoundError or ValueError: nothing there, another architecture, an
+    adapter of another base, a language without an adapter.
     """
-    folder = Path(checkpoint).is_dir()
-    if not folder and "adapter" not in checkpoints.load_checkpoint(checkpoint):
-        found = checkpoints.read_base(checkpoint)
-        weight, bias, _ = found.require_head()
-        assert found.dictionary is not None
-        return Recognizer(
-            _encoder(found, device), found.normalize, {"": found.dictionary}, found.hash, head=(weight, bias)
-        )
-    adapters = adapter_files.read_adapters(checkpoint)
-    missing = [lang for lang in langs if lang not in adapters]
-    if missing:
-        raise ValueError(
-            f"{checkpoint}: no adapter for {', '.join(missing[:10])}; there are {', '.join(sorted(adapters))}"
-        )
-    chosen = [adapters[lang] for lang in langs]
-    source = base or (chosen[0].base_path if folder else checkpoint)
-    if not Path(source).is_file():
-        raise FileNotFoundError(
-            f"{source}: the base of these adapters is not there (any more); give its path with base=..."
-        )
-    found = checkpoints.read_base(source)
-    base_hash = found.hash
-    for adapter in chosen:
-        adapter.require_base(base_hash)
-    dictionaries = {adapter.lang: adapter.dictionary() for adapter in chosen}
-    encoder = _encoder(found, device)
-    width = chosen[0].tensors[f"{checkpoints.CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1]
-    stack = AdapterStack(list(langs), [len(d) for d in dictionaries.values()], len(encoder.layers), encoder.dim, width)
-    for adapter in chosen:
-        stack.load_language_state(adapter.lang, adapter.tensors)
-    return Recognizer(encoder, found.normalize, dictionaries, base_hash, adapters=stack.to(device).eval())
+    recognizer = open_recognizer(checkpoint, device, base)
+    recognizer.add_languages(langs)
+    return recognizer
+
+
+def open_recognizer(checkpoint: str | Path, device: torch.device, base: str | Path | None = None) -> Recognizer:
+    """Load all but the adapters, which `add_languages` reads when they are asked for. Raises as `load_recognizer`."""
+    if _is_folder_of_adapters(checkpoint):
+        adapters = adapter_files.read_adapters(checkpoint)
+        source = base or next(iter(adapters.values())).base_path
+        if not Path(source).exists():
+            raise FileNotFoundError(
+                f"{source}: the base of these adapters is not there (any more); give its path with base=..."
+            )
+        found = checkpoints.read_base(source)
+        return Recognizer(_encoder(found, device), found.normalize, {}, found.hash, source=adapters, path=checkpoint)
+    state = checkpoints.load_checkpoint(checkpoint)
+    found = checkpoints.base_of(state, checkpoint)
+    if "adapter" in state:
+        adapters = adapter_files.adapters_of(state, checkpoint, found.hash)
+        return Recognizer(_encoder(found, device), found.normalize, {}, found.hash, source=adapters, path=checkpoint)
+    weight, bias, _ = found.require_head()
+    assert found.dictionary is not None
+    dense = {"": found.dictionary}
+    return Recognizer(_encoder(found, device), found.normalize, dense, found.hash, head=(weight, bias))
 
 
 def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
@@ -112,7 +139,7 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
 
     `checkpoint` as in `load_recognizer`. Raises FileNotFoundError or ValueError: nothing there, not of this language.
     """
-    if Path(checkpoint).is_dir():
+    if _is_folder_of_adapters(checkpoint):
         adapter = adapter_files.read_adapter(Path(checkpoint) / f"{lang}.safetensors")
         return adapter.letters, adapter.units
     state = checkpoints.load_checkpoint(checkpoint)
@@ -127,6 +154,10 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
         return list(task_state["target_dictionary"].symbols), adapter_files.spelling(task_state, lang)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
+
+
+def _is_folder_of_adapters(checkpoint: str | Path) -> bool:
+    return Path(checkpoint).is_dir() and not is_huggingface(checkpoint)
 
 
 def _encoder(base: checkpoints.Base, device: torch.device) -> FrozenEncoder:

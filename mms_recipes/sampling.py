@@ -21,17 +21,19 @@ def sampling_weights(amounts: Sequence[float] | npt.NDArray[np.float64], beta: f
 
 
 def mixture_weights(
-    amounts: Sequence[Sequence[float]], beta_lang: float, beta_corpus: float, factors: Sequence[float] | None = None
+    amounts: Sequence[Sequence[float]], beta_inner: float, beta_outer: float, factors: Sequence[float] | None = None
 ) -> list[npt.NDArray[np.float64]]:
-    """Return the share of each language of each corpus: first languages within a corpus, then corpora (paper 4.1).
+    """Return the share of each member of each group: first members within a group, then groups.
 
-    `amounts[d][l]`: hours of language l in corpus d. A corpus counts with the sum of its hours, times its factor where
-    factors are given. Over all corpora the shares sum to 1.
+    Pretraining (paper 4.1): groups are corpora, members their languages; `beta_inner` is beta_L, `beta_outer` beta_D.
+    Language identification (6.1) has it the other way round: groups are languages, members their corpora.
+    `amounts[g][m]`: hours of member m of group g. A group counts with the sum of its hours, times its factor where
+    factors are given. Over all groups the shares sum to 1.
     """
     totals = np.array([sum(hours) for hours in amounts])
-    corpora = sampling_weights(totals, beta_corpus) * (1.0 if factors is None else np.asarray(factors, np.float64))
-    corpora /= corpora.sum()
-    return [share * sampling_weights(hours, beta_lang) for share, hours in zip(corpora, amounts, strict=True)]
+    groups = sampling_weights(totals, beta_outer) * (1.0 if factors is None else np.asarray(factors, np.float64))
+    groups /= groups.sum()
+    return [share * sampling_weights(hours, beta_inner) for share, hours in zip(groups, amounts, strict=True)]
 
 
 def epoch_counts(

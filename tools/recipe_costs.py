@@ -41,11 +41,11 @@ UTILISATION = 0.4  # an assumption; measure yours
 UTTERANCE_SECONDS = 15.0  # attention grows with it: a 1B step costs a tenth more at 30 s
 OPTIMIZER_BYTES = 12  # a parameter and Adam's two moments in float32
 # the pretraining whose model an experiment starts from
-PRETRAINED = {"demo": "demo_pretrain", "smoke": "smoke_pretrain", "ctc": "pretrain_1b", "lsah": "pretrain_1b"}
+PRETRAINED = {"demo": "demo_pretrain", "smoke": "smoke_pretrain"} | dict.fromkeys(("ctc", "lsah", "lid"), "pretrain_1b")
 SMOKE_LANGS = 3  # of tests/smoke
 # the smallest first, then in the order of the work
-ORDER = ("smoke", "demo", "pretrain", "ctc", "lsah")
-STEPS = ("pretrain", "ctc", "lsah")
+ORDER = ("smoke", "demo", "pretrain", "ctc", "lsah", "lid")
+STEPS = ("pretrain", "ctc", "lsah", "lid")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def family(name: str) -> str:
 
 
 def step_of(name: str) -> str:
-    """Return pretrain, ctc or lsah: what kind of training an experiment is, by its name (demo_ctc, ctc_fl102)."""
+    """Return pretrain, ctc, lsah or lid: what kind of training an experiment is, by its name (demo_ctc, ctc_fl102)."""
     return name.split("_")[1] if family(name) in ("demo", "smoke") else family(name)
 
 
@@ -149,8 +149,8 @@ def cost(experiment: str, seconds: float = UTTERANCE_SECONDS) -> Cost:
     cfg = composed(experiment)
     pretraining = composed(PRETRAINED.get(family(experiment), experiment)).model
     source_1S = torch.empty(1, round(seconds * SAMPLE_RATE), device="meta")
-    count = {"pretrain": count_pretraining, "ctc": count_dense, "lsah": count_lsah}[step_of(experiment)]
-    trained, operations = count(cfg, pretraining, source_1S)
+    counts = {"pretrain": count_pretraining, "ctc": count_dense, "lsah": count_lsah, "lid": count_lid}
+    trained, operations = counts[step_of(experiment)](cfg, pretraining, source_1S)
     langs = num_languages(cfg, experiment) if step_of(experiment) == "lsah" else 1
     hours = hours_per_update(cfg) * langs * cfg.optimization.max_update
     return Cost(experiment, trained * langs, cfg.optimization.max_update, hours, operations / seconds)
@@ -174,17 +174,36 @@ def count_pretraining(cfg: DictConfig, pretraining: DictConfig, source_1S: torch
 
 
 def count_dense(cfg: DictConfig, pretraining: DictConfig, source_1S: torch.Tensor) -> tuple[int, float]:
-    """Return trained parameters and operations of a CTC step; in the first updates the encoder is only run."""
+    """Return trained parameters and operations of a CTC step."""
+    convolutions, head_updates = cfg.model.feature_grad_mult > 0, cfg.model.freeze_finetune_updates
+    return count_fine_tuning(cfg, pretraining, source_1S, convolutions, head_updates)
+
+
+def count_lid(cfg: DictConfig, pretraining: DictConfig, source_1S: torch.Tensor) -> tuple[int, float]:
+    """Return trained parameters and operations of a step of language identification, on crops of task.max_seconds."""
+    crop_1S = source_1S[:, : round(cfg.task.max_seconds * SAMPLE_RATE)]
+    convolutions, head_updates = not cfg.model.freeze_features, cfg.model.freeze_updates
+    trained, counted = count_fine_tuning(cfg, pretraining, crop_1S, convolutions, head_updates)
+    return trained, counted * source_1S.shape[1] / crop_1S.shape[1]
+
+
+def count_fine_tuning(
+    cfg: DictConfig, pretraining: DictConfig, source_1S: torch.Tensor, convolutions: bool, head_updates: int
+) -> tuple[int, float]:
+    """Return parameters and operations of fine-tuning all of an encoder; in the first updates it is only run.
+
+    `convolutions`: whether they are trained too.
+    """
     model = shapes(pretraining, cfg.model.checkpoint_activations)
     model.remove_pretraining_modules()
 
     def step() -> Any:
-        unmasked_1TC = features(model, source_1S, trained=cfg.model.feature_grad_mult > 0)
+        unmasked_1TC = features(model, source_1S, trained=convolutions)
         return model.encoder(model.post_extract_proj(unmasked_1TC))[0]
 
     with torch.no_grad():
         frozen = operations(step)
-    share = min(1.0, cfg.model.freeze_finetune_updates / cfg.optimization.max_update)
+    share = min(1.0, head_updates / cfg.optimization.max_update)
     return num_parameters(model), share * frozen + (1 - share) * operations(step)
 
 

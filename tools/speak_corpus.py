@@ -2,8 +2,9 @@
 
     python tools/speak_corpus.py OUT [--minutes 10] [--seed 1] [--langs en_us fr_fr] [--jobs 2]
 
-It writes `OUT/data/<code>/<split>.tsv` and `OUT/data/<code>/audio/<split>.tar.gz`. The sentences come from
-speak_corpus.toml (word lists, templates) and num2words. No sentence occurs twice, and no voice speaks in two splits.
+It writes `OUT/data/<code>/<split>.tsv` and `OUT/data/<code>/audio/<split>.tar.gz`. The sentences come from num2words
+and the word lists and templates of speak_corpus.toml, and of speak_more.toml for languages beside the demo's. No
+sentence occurs twice, and no voice speaks in two splits.
 The same arguments and versions give the same bytes; a language that is there already with the same ones is left as is.
 """
 
@@ -24,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from speak_espeak import SAMPLE_RATE, Audio, Espeak
-from speak_sentences import load_languages, sentences
+from speak_sentences import PHRASES_FILES, load_languages, sentences
 
 FINISHED = "spoken.json"  # written last into a language's folder: the settings that made it
 DEV_MINUTES, TEST_MINUTES = 1.0, 2.0
@@ -147,7 +148,7 @@ def speak_corpus(out: Path, codes: list[str], minutes: float, seed: int, jobs: i
     """Speak the languages that are not there yet, each in a process of its own, and say how far it is."""
     known = load_languages()
     if unknown := [code for code in codes if code not in known]:
-        raise ValueError(f"no word lists for {' '.join(unknown)} in speak_corpus.toml; it has {' '.join(known)}")
+        raise ValueError(f"no word lists for {' '.join(unknown)} in speak_corpus.toml; there are {' '.join(known)}")
     if minutes <= 0:
         raise ValueError(f"--minutes is {minutes:g}; expected more than 0")
     orders = [Order(code, minutes, seed, source_version()) for code in codes]
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder; the corpus goes to OUT/data/<code>")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training speech per language (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="another gives other sentences and voices (%(default)s)")
-    codes = list(load_languages())
+    codes = list(load_languages(PHRASES_FILES[:1]))
     parser.add_argument("--langs", nargs="+", default=codes, metavar="CODE", help="FLEURS codes (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="languages spoken at a time (%(default)s)")
     args = parser.parse_args()

@@ -1,25 +1,25 @@
-"""Random sentences from the word lists and templates of speak_corpus.toml, with numbers written by num2words."""
+"""Random sentences from word lists and templates (speak_corpus.toml, speak_more.toml), with numbers by num2words."""
 
 import random
 import re
 import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from num2words import num2words
 
-PHRASES_FILE = Path(__file__).with_name("speak_corpus.toml")
+PHRASES_FILES = [Path(__file__).with_name(name) for name in ("speak_corpus.toml", "speak_more.toml")]
 LETTERS_RANGE = {True: (6, 70), False: (4, 30)}  # of a sentence, in scripts with and without spaces
 WORDS_RANGE = {True: (2, 8), False: (1, 1)}
 CANDIDATES = 4  # sentences drawn for each that is spoken
 
 
-def load_languages() -> dict[str, dict[str, Any]]:
-    """Return the settings and word lists of speak_corpus.toml, by FLEURS code."""
-    return tomllib.loads(PHRASES_FILE.read_text(encoding="utf-8"))
+def load_languages(files: Sequence[Path] = PHRASES_FILES) -> dict[str, dict[str, Any]]:
+    """Return the settings and word lists of the languages, by FLEURS code; those of the first file are the demo's."""
+    return {code: lang for file in files for code, lang in tomllib.loads(file.read_text(encoding="utf-8")).items()}
 
 
 def number_words(kind: str, lang: dict[str, Any], rng: random.Random) -> str:
@@ -89,4 +89,4 @@ def draw_new_sentence(lang: dict[str, Any], rng: random.Random, spoken: set[str]
         fits = fits and fewest_words <= len(transcription.split()) <= most_words
         if fits and transcription not in spoken:
             return sentence[0].upper() + sentence[1:] + lang["stop"], transcription
-    raise ValueError(f"no new sentence after {len(spoken):,}; speak fewer minutes, or add words to {PHRASES_FILE.name}")
+    raise ValueError(f"no new sentence after {len(spoken):,}; speak fewer minutes, or add words to its file")

@@ -133,5 +133,7 @@ class LSAHTask(FinetuningTask):
             tensors=model.adapters.language_state(lang),
             base_path=str(Path(self.cfg.base).resolve()),
             units=self.units[index],
+            licence=model.origin.licence,
+            provenance=[*model.origin.provenance, f"adapter trained on {Path(self.cfg.base).name}"],
         )
         adapter_files.write_adapter(self.cfg.adapters, adapter)

@@ -27,8 +27,9 @@ RUNS = {
         "model.layerdrop=0.2",
     ),
     "smoke_lsah": ("optimization.max_update=14", "model.mask_prob=0.5", "model.mask_channel_prob=0.3"),
+    "smoke_lid": ("optimization.max_update=14", "task.speed_prob=0.5", "model.mask_prob=0.3", "model.layerdrop=0.2"),
 }
-BASE_KEY = {"smoke_ctc": "model.w2v_path", "smoke_lsah": "model.base"}  # pretraining has none
+BASE_KEY = {"smoke_ctc": "model.w2v_path"} | dict.fromkeys(("smoke_lsah", "smoke_lid"), "model.base")  # not pretraining
 
 
 @pytest.mark.parametrize("experiment", RUNS)

@@ -12,13 +12,14 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files benchmarks curves languages lm_text manifest metrics ngrams preparation problems "
-    "report sampling segmentation text unit_kinds units validation watchdog",
+    "domain": "alignment audio_files benchmarks curves languages lid_classes licences lm_text manifest metrics ngrams "
+    "preparation problems report sampling segmentation text unit_kinds units validation watchdog",
     "decoding": "decoding models.adapters",
-    "plug-ins": "adapter_files checkpoints criterions data emission_files emissions fairseq_compat huggingface models "
-    "optimizers plugins recognizer sharding tasks",
-    "engine": "config devices evaluator preflight runner sweep transcriber tuner",
-    "commands": "evaluate identify report.__main__ train transcribe tune",
+    "plug-ins": "adapter_files checkpoints criterions data emission_files emissions fairseq_compat fairseq_configs "
+    "huggingface identifier lid_checkpoints models optimizers plugins portable proof recognizer sharding "
+    "stock_checkpoints tasks",
+    "engine": "config converter devices evaluator preflight runner sweep transcriber tuner",
+    "commands": "convert evaluate identify report.__main__ train transcribe tune",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
 PACKAGES = {

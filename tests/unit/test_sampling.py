@@ -60,7 +60,7 @@ def test_a_tiny_language_is_drawn_at_least_once() -> None:
 
 def test_two_levels_languages_then_corpora() -> None:
     """Worked by hand: betas 1/2 are roots of shares, first within each corpus, then over corpora."""
-    first, second = sampling.mixture_weights([[9.0, 1.0], [90.0]], beta_lang=0.5, beta_corpus=0.5)
+    first, second = sampling.mixture_weights([[9.0, 1.0], [90.0]], beta_inner=0.5, beta_outer=0.5)
     roots = np.sqrt([10 / 100, 90 / 100])
     corpora = roots / roots.sum()  # 1 : 3
     assert corpora.tolist() == pytest.approx([0.25, 0.75])
@@ -72,6 +72,14 @@ def test_two_levels_at_the_ends() -> None:
     assert natural.tolist() == pytest.approx([0.09, 0.01, 0.9])
     alike = np.concatenate(sampling.mixture_weights([[9.0, 1.0], [90.0]], 0.0, 0.0))
     assert alike.tolist() == pytest.approx([0.25, 0.25, 0.5])
+
+
+def test_two_levels_corpora_then_languages() -> None:
+    """Language identification (paper 6.1): eng has 9 h and 1 h in two corpora, fra 90 h in one; other betas by hand."""
+    eng, fra = sampling.mixture_weights([[9.0, 1.0], [90.0]], beta_inner=0.0, beta_outer=0.5)
+    assert eng.tolist() == pytest.approx([0.125, 0.125]) and fra.tolist() == pytest.approx([0.75])
+    eng, fra = sampling.mixture_weights([[9.0, 1.0], [90.0]], beta_inner=1.0, beta_outer=0.0)
+    assert eng.tolist() == pytest.approx([0.45, 0.05]) and fra.tolist() == pytest.approx([0.5])
 
 
 def test_factors_multiply_the_share_of_a_corpus() -> None:

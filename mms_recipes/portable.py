@@ -1,0 +1,114 @@
+"""A model on its way from one layout of files to another. All names in it are fairseq's."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+from omegaconf import OmegaConf
+
+from mms_recipes import licences
+from mms_recipes.huggingface import names
+
+ENCODER = "w2v_encoder.w2v_model."
+HEAD = "w2v_encoder."
+PRETRAINING_PARTS = tuple(names.PRETRAINING)
+T = TypeVar("T")
+
+
+class Kind(StrEnum):
+    encoder = "encoder"  # without the parts that pretraining needs
+    pretraining = "pretraining"  # with quantizer and projections
+    ctc = "ctc"  # one head for all languages
+    lsah = "lsah"  # an adapter and a head for each language
+    lid = "lid"
+
+
+class OnDemand(Mapping[str, T]):
+    """Values by name that are read when they are asked for, and not kept."""
+
+    def __init__(self, keys: list[str], read: Callable[[str], T]) -> None:
+        self.names, self.read = dict.fromkeys(keys), read
+
+    def __getitem__(self, key: str) -> T:
+        if key not in self.names:
+            raise KeyError(key)
+        return self.read(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.names  # not by reading it, as Mapping would
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class LanguagePart(NamedTuple):
+    """One language's adapter and head, under the names of the released checkpoints, and its symbols.
+
+    `units` is the model of its pieces of words as text (units.Units), "" where symbols are letters.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    symbols: list[str]
+    units: str = ""
+
+
+@dataclass
+class Portable:
+    """An encoder (names of Wav2Vec2Model), what sits on it, and what its files say about it.
+
+    `symbols` are the rows of a CTC head, the four specials first, or the classes of LID, which has no specials.
+    """
+
+    where: str
+    kind: Kind
+    cfg: Wav2Vec2Config
+    normalize: bool
+    encoder: dict[str, torch.Tensor]
+    head: dict[str, torch.Tensor] = field(default_factory=dict)
+    symbols: list[str] = field(default_factory=list)
+    units: dict[str, str] = field(default_factory=dict)  # of a dense model's languages, as in LanguagePart
+    adapters: Mapping[str, LanguagePart] = field(default_factory=dict)
+    activation: str = "linear"  # of LID, between mean and classes
+    origin: licences.Origin = field(default_factory=licences.Origin)
+
+    @property
+    def frozen(self) -> dict[str, torch.Tensor]:
+        """The encoder's tensors alone: what checkpoints.Base holds and hashes."""
+        return {
+            name: tensor
+            for name, tensor in self.encoder.items()
+            if name not in PRETRAINING_PARTS and ".adapter_layer." not in name
+        }
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The encoder's config as a plain dict."""
+        plain = OmegaConf.to_container(OmegaConf.create(self.cfg), resolve=False, enum_to_str=True)
+        assert isinstance(plain, dict)
+        return {str(name): value for name, value in plain.items()}
+
+    @property
+    def hash(self) -> str:
+        """Which base this is, as checkpoints.Base has it."""
+        return state_hash(self.frozen)
+
+    def adapter_dim(self) -> int:
+        """Width of the adapters; 0 without any."""
+        tensors = next(iter(self.adapters.values())).tensors if self.adapters else self.encoder
+        return next((tensor.shape[1] for name, tensor in tensors.items() if name.endswith("adapter_layer.b_a")), 0)
+
+
+def state_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names and float32 values, first 16 hex digits."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return digest.hexdigest()[:16]
