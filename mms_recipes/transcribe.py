@@ -1,40 +1,86 @@
-"""Write down what is said in audio files, a line for each: path, tab, words.
+"""Write down what is said in audio files: text, JSON lines with the times of words, or subtitles.
 
-    python -m mms_recipes.transcribe FILE... --checkpoint outputs/lsah_fl102/adapters --lang ita
+    python -m mms_recipes.transcribe FILE_OR_FOLDER... --checkpoint outputs/lsah_fl102/adapters --lang ita
+    find recordings -name '*.mp3' | python -m mms_recipes.transcribe - --checkpoint ... --lang auto --lid lid.pt
 
-A file that cannot be used does not stop the others; it is named at the end, and the exit code is 1.
+Lines come in the order of the files. A file that cannot be used does not stop the others; it is named at the end, and
+the exit code is 1. docs/transcribe.md tells more.
 """
 
 import argparse
+import contextlib
+import logging
 import sys
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Iterator
 
-from mms_recipes import devices, languages, runner, transcriber
-from mms_recipes.recognizer import load_recognizer
+from tqdm import tqdm
+
+from mms_recipes import runner, sources, transcripts
+from mms_recipes.listener import Limits
+from mms_recipes.routing import Routes
+from mms_recipes.transcriber import Transcriber, expected_seconds
+from mms_recipes.transcripts import Transcript
 
 
 def main() -> int:
     args = arguments()
-    languages.resolve([args.lang])  # a misspelt id, before anything is read
-    recognizer = load_recognizer(args.checkpoint, devices.choose("auto"), [args.lang], args.base)
-    wrong = []
-    for path, heard in transcriber.transcribe(recognizer, args.files, args.lang, args.batch_seconds):
-        if isinstance(heard, ValueError):
-            wrong.append(heard)
-        else:
-            print(f"{path}\t{heard}", flush=True)
+    logging.getLogger().setLevel(logging.WARNING)  # importing fairseq made it DEBUG
+    warnings.filterwarnings("ignore", message=".*weight_norm.*")  # fairseq's positions
+    found = sources.find(args.files, sys.stdin.buffer, args.null)
+    with transcripts.open_output(args.out, args.format, found, sys.stdout.buffer) as write:
+        limits = Limits(args.batch_seconds, args.whole_seconds, args.window_seconds)
+        routes = Routes(args.prefer, args.fallback_lang, args.lid_threshold)
+        models = {"base": args.base, "lid": args.lid, "lm": args.lm, "device": args.device}
+        transcriber = Transcriber(args.checkpoint, routes=routes, limits=limits, **models)
+        wrong: list[Transcript] = []
+        seconds = [expected_seconds(source.path) for source in found]
+        with progress(sum(seconds), args.quiet) as advance:
+            for source, transcript in zip(found, transcriber.stream(found, args.lang, advance, seconds), strict=True):
+                with tqdm.external_write_mode(sys.stdout, nolock=True):
+                    write(source, transcript)
+                if transcript.error:
+                    wrong.append(transcript)
+                elif transcript.remark:
+                    logging.warning("%s: %s", transcript.path, transcript.remark)
     if wrong:
-        print(f"{len(wrong)} of {len(args.files)} files could not be used:", *wrong, sep="\n", file=sys.stderr)
+        said = [transcript.error for transcript in wrong]
+        print(f"{len(wrong)} of {len(found)} files could not be used:", *said, sep="\n", file=sys.stderr)
     return 1 if wrong else 0
+
+
+@contextlib.contextmanager
+def progress(total: float, quiet: bool) -> Iterator[Callable[[float], object]]:
+    """Show a bar with the time left on stderr; give what moves it on by seconds of audio."""
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    with tqdm(total=total, desc="transcribe", bar_format=form, mininterval=1, disable=quiet) as bar:
+        yield lambda seconds: bar.update(min(seconds, total - bar.n))  # headers may promise less than there is
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", help="audio of any kind and rate that libsndfile reads")
-    parser.add_argument("--checkpoint", required=True, help="dense checkpoint (.pt), folder of adapters, or one file")
-    parser.add_argument("--lang", required=True, help="language id, as in manifests/languages.tsv")
-    parser.add_argument("--base", help="the adapters' base, if it moved since training")
-    parser.add_argument("--batch-seconds", type=float, default=160.0, help="audio per batch, seconds (%(default)g)")
+    add = parser.add_argument
+    add("files", nargs="+", help="audio that libsndfile reads, of any rate; folders; - for a list on standard input, "
+        "a path a line, or a path, a tab and a language")  # fmt: skip
+    add("--checkpoint", required=True, help="dense checkpoint (.pt), folder of adapters, or one file")
+    add("--base", help="the adapters' base, if it moved since training")
+    add("--lang", help="language id, as in manifests/languages.tsv, or auto; for files that the list gives none")
+    add("--null", action="store_true", help="the list's entries end in NUL bytes (find -print0)")
+    add("--format", choices=list(transcripts.SUFFIXES), default=transcripts.TEXT, help="(default: %(default)s)")
+    add("--out", help="file; or folder (there already, or with a slash) for a file each (default: standard output)")
+    add("--lm", help="folder of language models, as tools/build_lm.py writes it: beam search instead of greedy")
+    add("--lid", help="model that identifies languages (.pt or Hugging Face folder), for auto")
+    add("--fallback-lang", metavar="LANG", help="auto: what to take where a language has no adapter; nearest: the most "
+        "probable one that has")  # fmt: skip
+    add("--lid-threshold", type=float, default=0.0, help="auto: fall back below this probability (%(default)g)")
+    add("--prefer", default=[], type=lambda text: text.split(","), metavar="LANG,...",
+        help="auto: which adapter of a language with several scripts or dialects")  # fmt: skip
+    add("--batch-seconds", type=float, help="audio per batch (160, on a CPU 40); halves itself when memory runs out")
+    add("--whole-seconds", type=float, default=Limits.whole,
+        help="longer audio is heard in overlapping windows (%(default)g)")  # fmt: skip
+    add("--window-seconds", type=float, default=Limits.window, help="length of these windows (%(default)g)")
+    add("--device", default="auto", help="auto (cuda where it is there), cpu, or cuda:N")
+    add("--quiet", action="store_true", help="no progress bar")
     return parser.parse_args()
 
 

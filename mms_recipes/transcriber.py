@@ -1,57 +1,204 @@
-"""Audio files to text, by greedy search."""
+"""Audio files to text: many files, many languages, one model. docs/transcribe.md shows how.
 
-from collections.abc import Iterable, Iterator
+from mms_recipes.transcriber import Transcriber
+for transcript in Transcriber("outputs/demo_lsah/adapters").transcribe(["one.wav", "two.flac"], langs="ita"):
+    print(transcript.text, transcript.words)
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import torch
+from mms_recipes import devices, languages, recordings, routing
+from mms_recipes.audio_files import AudioError
+from mms_recipes.decoding import word_times
+from mms_recipes.decoding.word_times import Timing
+from mms_recipes.listener import Heard, Job, Limits, Listener
+from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.recognizer import Recognizer, open_recognizer
+from mms_recipes.routing import Route, Routes
+from mms_recipes.sources import AUTO, Source
+from mms_recipes.transcripts import Transcript
 
-from mms_recipes.data import audio
-from mms_recipes.recognizer import Recognizer
+logger = logging.getLogger(__name__)
 
-MIN_SAMPLES = 400  # one receptive field of wav2vec 2.0, 25 ms
-
-
-def transcribe(
-    recognizer: Recognizer, paths: Iterable[Path], lang: str, batch_seconds: float
-) -> Iterator[tuple[Path, str | ValueError]]:
-    """Yield each file with its words, or with what is wrong with it; files are batched as they come.
-
-    A file longer than a batch is refused: attention over it takes memory that grows with the square of its length.
-    """
-    limit = int(batch_seconds * audio.SAMPLE_RATE)
-    batch: list[tuple[Path, torch.Tensor]] = []
-    for path in paths:
-        try:
-            source = audio.read_file(path, recognizer.normalize)
-            _check_length(path, len(source), limit)
-        except ValueError as error:
-            yield from _finish(recognizer, batch, lang)
-            batch = []
-            yield path, error
-            continue
-        if max(len(source), *(len(other) for _, other in batch), 0) * (len(batch) + 1) > limit:
-            yield from _finish(recognizer, batch, lang)
-            batch = []
-        batch.append((path, source))
-    yield from _finish(recognizer, batch, lang)
+Advance = Callable[[float], object]
 
 
-def _finish(
-    recognizer: Recognizer, batch: list[tuple[Path, torch.Tensor]], lang: str
-) -> Iterator[tuple[Path, str | ValueError]]:
-    if not batch:
-        return
-    padded, padding = audio.pad([source for _, source in batch])
-    texts = recognizer.transcribe(padded, (~padding).sum(1), [lang] * len(batch))
-    yield from zip((path for path, _ in batch), texts, strict=True)
+def _nothing(seconds: float) -> None: ...
 
 
-def _check_length(path: Path, num_samples: int, limit: int) -> None:
-    seconds = num_samples / audio.SAMPLE_RATE
-    if num_samples < MIN_SAMPLES:
-        raise ValueError(f"{path}: {seconds:.3f} s, shorter than what the model looks at at a time (0.025 s)")
-    if num_samples > limit:
-        raise ValueError(
-            f"{path}: {seconds:.0f} s, longer than a batch of {limit / audio.SAMPLE_RATE:g} s; cut it with "
-            "tools/segment_audio.py, or raise --batch-seconds"
+BLOCK_FILES = 2000  # are sorted by length together; their transcripts come when all of them are done
+BLOCK_BYTES = 1 << 30  # emissions that wait for their beam search
+
+
+class Transcriber:
+    """A dense model, or adapters, ready to write down recordings."""
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        *,
+        base: str | Path | None = None,
+        lid: str | Path | None = None,
+        lm: str | Path | None = None,
+        routes: Routes | None = None,
+        limits: Limits | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Load a dense checkpoint (.pt), or the base of a folder of adapters or of a one-file checkpoint.
+
+        `base`: where the adapters' base is, if it moved. `lid`: the model that identifies languages for "auto", by
+        `routes`. `lm`: folder of language models (tools/build_lm.py); without, decoding is greedy. Raises
+        FileNotFoundError or ValueError when something is not there or does not fit.
+        """
+        self.checkpoint, self.lid = checkpoint, lid
+        self.device, self.routes, self.limits = devices.choose(device), routes or Routes(), limits or Limits()
+        self.recognizer: Recognizer = open_recognizer(checkpoint, self.device, base)
+        fallback = self.routes.fallback
+        self._require([*self.routes.preferred, *([fallback] if fallback and fallback != routing.NEAREST else [])])
+        self._search = None
+        if lm is not None:
+            from mms_recipes.lm_search import LMSearch  # takes time to import, and an extra
+
+            self._search = LMSearch(lm)
+        self._router = None
+        if lid is not None:
+            from mms_recipes.router import Router
+
+            self._router = Router(lid, self.routes, self.recognizer.available, self.device)
+
+    def transcribe(
+        self, paths: Sequence[str | Path], langs: str | Sequence[str], advance: Advance = _nothing
+    ) -> list[Transcript]:
+        """Return the transcript of each file, in order; that of a file that cannot be used has an `error`.
+
+        `langs`: a language id or "auto" for all, or one for each file. `advance` is told the seconds of audio that are
+        done. Raises ValueError before anything is heard when a language is unknown or has no adapter.
+        """
+        each = [langs] * len(paths) if isinstance(langs, str) else list(langs)
+        if len(each) != len(paths):
+            raise ValueError(f"{len(each)} languages for {len(paths)} files; give one for each, or one for all")
+        found = [Source(Path(path), lang) for path, lang in zip(paths, each, strict=True)]
+        return list(self.stream(found, None, advance))
+
+    def stream(
+        self,
+        found: Sequence[Source],
+        lang: str | None,
+        advance: Advance = _nothing,
+        seconds: Sequence[float] | None = None,
+    ) -> Iterator[Transcript]:
+        """Yield transcripts in the order of the recordings; `lang` is for those that have no language of their own.
+
+        `seconds`: how long the recordings are by their headers, where that is known already. Raises what `transcribe`
+        raises, and ChildProcessError when a process of the search was ended.
+        """
+        wanted = [source.lang or lang for source in found]
+        given = self._check(found, wanted)
+        self.recognizer.add_languages(given)
+        if self._search:
+            for one in given:
+                self._search.check(one, self.recognizer.dictionary(one).symbols)
+        lengths = seconds or (expected_seconds(source.path) for source in found)
+        jobs = (
+            Job(number, source.path, one or "", length)
+            for number, (source, one, length) in enumerate(zip(found, wanted, lengths, strict=True))
         )
+        for block in self._blocks(jobs):
+            done = self._transcribe(block, advance)
+            yield from (done[job.number] for job in block)
+
+    def _check(self, found: Sequence[Source], wanted: Sequence[str | None]) -> list[str]:
+        """Return the languages that are named, once each. Raises ValueError when something cannot be."""
+        if None in wanted:
+            raise ValueError(f"{found[wanted.index(None)].path}: which language? Give --lang, or a column in the list")
+        if AUTO in wanted and self._router is None:
+            raise ValueError("language auto: give the model that identifies languages (--lid), or name them (--lang)")
+        given = [one for one in dict.fromkeys(wanted) if one and one != AUTO]
+        self._require(given)
+        return given
+
+    def _require(self, wanted: Iterable[str]) -> None:
+        for one in wanted:
+            languages.language(one)
+        if self.recognizer.available is not None:
+            routing.require(list(wanted), self.recognizer.available, self.checkpoint)
+
+    def _blocks(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
+        """Yield jobs that are sorted by length together; for a search, as many as memory has room for."""
+        longest = float("inf")
+        if self._search:
+            units = max([128, *map(len, self.recognizer.dictionaries.values())])
+            longest = BLOCK_BYTES / (4 * units * SAMPLE_RATE / self.recognizer.encoder.receptive_field[1])
+        block: list[Job] = []
+        for job in jobs:
+            if len(block) == BLOCK_FILES or (block and sum(one.seconds for one in block) + job.seconds > longest):
+                yield block
+                block = []
+            block.append(job)
+        if block:
+            yield block
+
+    def _transcribe(self, block: Sequence[Job], advance: Advance) -> dict[int, Transcript]:
+        """Route, hear and decode recordings; return their transcripts by number."""
+        done: dict[int, Transcript] = {}
+        routed: dict[int, Route] = {}
+        jobs = [job for job in block if job.lang != AUTO]
+        unknown = [job for job in block if job.lang == AUTO]
+        if unknown and self._router:
+            for job, found in self._router.route(unknown):
+                if isinstance(found, Route):
+                    routed[job.number] = found
+                    jobs.append(job._replace(lang=found.lang))
+                else:
+                    done[job.number] = Transcript(job.path, error=str(found))
+        self.recognizer.add_languages(list(dict.fromkeys(job.lang for job in jobs)))
+        listener = Listener(self.recognizer, self.limits, keep_emissions=self._search is not None)
+        by_number, heard = {job.number: job for job in jobs}, {}
+        for number, frames in listener.hear(jobs, _nothing if self._search else advance):  # the search takes longer
+            if isinstance(frames, Heard):
+                heard[number] = frames
+            else:
+                done[number] = Transcript(by_number[number].path, by_number[number].lang, error=str(frames))
+        self.limits = listener.limits  # smaller ones if memory ran out
+        for number, text, timing in self._decode(by_number, heard, listener.stride / SAMPLE_RATE, advance):
+            done[number] = _transcript(by_number[number], heard[number], text, timing, routed.get(number))
+        return done
+
+    def _decode(
+        self, jobs: dict[int, Job], heard: dict[int, Heard], frame_seconds: float, advance: Advance
+    ) -> Iterator[tuple[int, str, Timing]]:
+        """Yield number, text and timing of what was heard."""
+        if self._search:
+            for lang in dict.fromkeys(jobs[number].lang for number in heard):
+                of_lang = [(number, one.frames) for number, one in heard.items() if jobs[number].lang == lang]
+                yield from self._search.search(self.recognizer, lang, of_lang, frame_seconds, advance)
+            return
+        for number, one in heard.items():
+            lang, frames = jobs[number].lang, one.frames
+            symbols, by_unit = self.recognizer.dictionary(lang).symbols, languages.is_character_scored(lang)
+            timing = word_times.time_path(frames.path_T, frames.scores_T, symbols, frame_seconds, by_unit)
+            yield number, self.recognizer.words(frames.units(), lang), timing
+
+
+def expected_seconds(path: Path) -> float:
+    """Return how long a recording is by its header; 0 for what is no audio, of which reading it will tell."""
+    try:
+        return recordings.expected_seconds(path)
+    except AudioError:
+        return 0.0
+
+
+def _transcript(job: Job, heard: Heard, text: str, timing: Timing, route: Route | None) -> Transcript:
+    remarks = [remark for remark in (route and route.remark, heard.remark) if remark]
+    return Transcript(
+        job.path,
+        job.lang,
+        text,
+        heard.seconds,
+        timing.confidence,
+        timing.words,
+        route.probability if route else None,
+        "; ".join(remarks) or None,
+    )

@@ -7,6 +7,7 @@ be kept. Nothing here requires gradients: autograd keeps only what lies between 
 Shapes: B batch, T frames, C channels, H heads, D channels per head.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from mms_recipes import fairseq_compat
 
 AfterBlock = Callable[[int, torch.Tensor], torch.Tensor]
+PIECE_FRAMES = 1500  # 30 s; the convolutions of so much take about 0.6 GB at MMS's size
 # what torch.compile calls for a linear layer on the CPU; the name is torch's own, so do without where it is missing
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -42,6 +44,8 @@ class OneDNNLinear(torch.autograd.Function):
 def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """Frozen layer(x). On the CPU by oneDNN: MKL, which torch takes there, is less than half as fast on AMD's CPUs."""
     if HAS_ONEDNN and x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.float32:
+        if not torch.is_grad_enabled():
+            return torch.ops.mkldnn._linear_pointwise(x.contiguous(), layer.weight, layer.bias, "none", [], "")
         return OneDNNLinear.apply(x, layer.weight, layer.bias)
     return layer(x)
 
@@ -112,7 +116,7 @@ class FrozenEncoder(nn.Module):
     @torch.no_grad()
     def front(self, source_S: torch.Tensor) -> torch.Tensor:
         """Features (T, C) of one utterance of S samples, as they enter masking; a deep front's, the first adapter."""
-        features_1CT = self.w2v.feature_extractor(source_S.to(self.dtype).unsqueeze(0))
+        features_1CT = self._convolved(source_S.to(self.dtype))
         features_TC = self.w2v.layer_norm(features_1CT.transpose(1, 2))
         if self.w2v.post_extract_proj is not None:
             features_TC = linear(self.w2v.post_extract_proj, features_TC)
@@ -123,6 +127,32 @@ class FrozenEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.w2v.parameters()).dtype
+
+    @functools.cached_property
+    def receptive_field(self) -> tuple[int, int]:
+        """How many samples a frame of the convolutions looks at, and how far frames lie apart: 400 and 320 in MMS."""
+        size, stride = 1, 1
+        for layer in self.w2v.feature_extractor.modules():
+            if isinstance(layer, nn.Conv1d):
+                size += (layer.kernel_size[0] - 1) * stride
+                stride *= layer.stride[0]
+        return size, stride
+
+    def _convolved(self, source_S: torch.Tensor) -> torch.Tensor:
+        """The convolutions (1, C, T) of one utterance; of a long one piece by piece, which bounds memory.
+
+        Frames are the same, because a frame sees its receptive field alone; not so under group norm, over all time.
+        """
+        size, stride = self.receptive_field
+        frames = (len(source_S) - size) // stride + 1
+        if frames <= PIECE_FRAMES or self.cfg.extractor_mode != "layer_norm":
+            return self.w2v.feature_extractor(source_S.unsqueeze(0))
+        pieces = []
+        for begin in range(0, frames, PIECE_FRAMES):
+            end = min(begin + PIECE_FRAMES, frames)
+            piece_S = source_S[begin * stride : (end - 1) * stride + size]
+            pieces.append(self.w2v.feature_extractor(piece_S.unsqueeze(0)))
+        return torch.cat(pieces, dim=2)
 
     def features(
         self, source_BS: torch.Tensor, lengths_B: torch.Tensor, keys: list[str] | None = None

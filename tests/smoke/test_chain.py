@@ -13,7 +13,7 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, config, evaluator
+from mms_recipes import adapter_files, checkpoints, config, evaluator, listener, manifest, transcriber
 from tests.fairseq import tones
 
 pytestmark = pytest.mark.slow
@@ -68,14 +68,23 @@ def test_transcribing_files_is_evaluating_them(chain: Path, tmp_path: Path) -> N
     assert [heard[str(audio / f"test_{n}.wav")] for n in range(6)] == [expected[f"fra_test_{n}"] for n in range(6)]
     assert "2 of 9 files could not be used" in found.stderr and "broken.wav: not readable as audio" in found.stderr
     assert "short.wav: 0.019 s, shorter than what the model looks at" in found.stderr
-    long = subprocess.run(
-        [*command, "--lang", "fra", "--batch-seconds", "0.1"], capture_output=True, text=True, check=False
-    )
-    assert long.returncode == 1 and "longer than a batch of 0.1 s; cut it with tools/segment_audio.py" in long.stderr
     unknown = subprocess.run([*command, "--lang", "deu"], capture_output=True, text=True, check=False)
     assert unknown.returncode == 1 and "no adapter for deu" in unknown.stderr
     misspelt = subprocess.run([*command, "--lang", "frx"], capture_output=True, text=True, check=False)
     assert misspelt.returncode == 1 and "unknown language or set 'frx'" in misspelt.stderr
+
+
+def test_long_audio_in_windows_reads_as_the_whole(chain: Path, tmp_path: Path) -> None:
+    table = manifest.read_manifest(chain / "data/fra/train.tsv")
+    parts = [soundfile.read(table.path(row), dtype="float32")[0] for row in range(len(table))]
+    long = tmp_path / "long.flac"
+    soundfile.write(long, np.concatenate(parts * 4), 16_000)
+    model = transcriber.Transcriber(chain / "runs/smoke_lsah/adapters")
+    (whole,) = model.transcribe([long], "fra")
+    model.limits = listener.Limits(whole=0, window=20)
+    (cut,) = model.transcribe([long], "fra")
+    assert whole.seconds > 120 and whole.text == cut.text and len(whole.text) > 500
+    assert [word.text for word in whole.words] == [word.text for word in cut.words]
 
 
 def test_run_folder_says_what_the_run_was(chain: Path) -> None:
