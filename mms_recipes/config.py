@@ -62,6 +62,26 @@ class BeamConfig(DecodingConfig):
 
 
 @dataclass
+class IdentificationConfig:
+    """What evaluating language identification takes besides; +benchmark=lid and +benchmark=fleurs_lid set it."""
+
+    classes: list[str] = field(
+        default_factory=list,
+        metadata={"help": "languages to choose the answer from: classes, ids, set names (asr_fl102); empty: all"},
+    )
+    lengths: list[float] = field(
+        default_factory=lambda: [1.0, 3.0, 5.0, 10.0], metadata={"help": "of crops to score besides, seconds"}
+    )
+    fit_split: str = field(
+        default="dev", metadata={"help": "split to fit the temperature on; empty: take the one beside the model"}
+    )
+    keep_temperature: bool = field(
+        default=True, metadata={"help": "write the temperature beside the model, where identify finds it"}
+    )
+    top: int = field(default=5, metadata={"help": "answers to write for each utterance, 1 or more"})
+
+
+@dataclass
 class EvaluateConfig:
     """What `python -m mms_recipes.evaluate` takes."""
 
@@ -86,6 +106,9 @@ class EvaluateConfig:
     count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})
     word_times: bool = field(default=True, metadata={"help": "write when each word was said and how sure the model is"})
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    lid: IdentificationConfig | None = field(
+        default=None, metadata={"help": "set where the model identifies languages, see configs/benchmark/lid.yaml"}
+    )
 
 
 @dataclass

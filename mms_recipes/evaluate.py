@@ -1,9 +1,10 @@
-"""`python -m mms_recipes.evaluate checkpoint=... data=... out=...`: WER and CER per language."""
+"""`python -m mms_recipes.evaluate checkpoint=... data=... out=...`: WER and CER per language, or accuracy of LID."""
 
 import hydra
 from omegaconf import DictConfig
 
-from mms_recipes import config, evaluator, report, runner
+from mms_recipes import config, evaluator, lid_evaluator, report, runner
+from mms_recipes.report import lid_files
 
 config.register()
 
@@ -11,8 +12,12 @@ config.register()
 @hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():
-        out = evaluator.evaluate(cfg)
-        print(report.comparison_table({cfg.name: out / "scores.json"}))
+        if cfg.lid is None:
+            out = evaluator.evaluate(cfg)
+            print(report.comparison_table({cfg.name: out / "scores.json"}))
+        else:
+            out = lid_evaluator.evaluate(cfg)
+            print(lid_files.table(report.read_scores(out / "scores.json")))
         print(f"full report: {out}")
 
 

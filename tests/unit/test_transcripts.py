@@ -96,7 +96,5 @@ def test_output_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file/inside: cannot be written to \(Not a directory\)"):
         written(f"{tmp_path}/file/inside/", "text", source)
-    with pytest.raises(
-        ValueError, match=r"x/a\.wav and y/a\.wav would both be written to a\.wav\.txt; give"
-    ):
+    with pytest.raises(ValueError, match=r"x/a\.wav and y/a\.wav would both be written to a\.wav\.txt; give"):
         written(tmp_path, "text", source, Source(Path("y/a.wav")))

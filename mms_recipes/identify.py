@@ -1,0 +1,113 @@
+"""Say which language is spoken in audio files: python -m mms_recipes.identify FILE... --checkpoint lid.pt
+
+A line for each file: path, language, the first answers with their probabilities; below it, where a recording has
+several languages, which is spoken when. FILE is audio of any kind and rate that libsndfile reads, a folder, or - for a
+list on standard input. Long recordings are heard in windows. A file that cannot be used does not stop the others; it is
+named at the end, and the exit code is 1.
+"""
+
+import argparse
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import mms_recipes.plugins  # noqa: F401  (first: it says how to install fairseq, and silences its import)
+
+# isort: split
+from mms_recipes import devices, file_languages, languages, lid_answers, runner, sources
+from mms_recipes.file_languages import FileLanguage, Options
+from mms_recipes.identifier import load_identifier
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8
+    options = Options(args.top, args.threshold, args.window_seconds, args.batch_seconds)
+    found = sources.find(args.files, sys.stdin.buffer, args.null)
+    identifier = load_identifier(args.checkpoint, devices.choose(args.device), args.classes)
+    asked = args.langs.split(",") if args.langs else []
+    choice = lid_answers.open_choice(identifier, args.checkpoint, asked)
+    if choice.temperature is None:
+        logger.warning(
+            "%s: no temperature was fitted, so the probabilities are surer than they should be; evaluate with "
+            "+benchmark=lid fits one",
+            args.checkpoint,
+        )
+    wrong = []
+    for said in file_languages.identify(identifier, choice, [source.path for source in found], options):
+        if isinstance(said, ValueError):
+            wrong.append(said)
+        else:
+            print(_json(said) if args.json else "\n".join(_lines(said)), flush=True)
+    if wrong:
+        print(f"{len(wrong)} of {len(found)} files could not be used:", *wrong, sep="\n", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _json(said: FileLanguage) -> str:
+    """Return one line of JSON."""
+    return json.dumps(
+        {
+            "path": str(said.path),
+            "seconds": round(said.seconds, 3),
+            "lang": said.lang,
+            "probability": round(said.best[0][1], 6) if said.best else None,
+            "best": [[name, round(probability, 6)] for name, probability in said.best],
+            "spans": [asdict(span) for span in said.spans],
+        }
+    )
+
+
+def _lines(said: FileLanguage) -> Iterator[str]:
+    """Yield the line of a file, and where it has several spans one for each."""
+    path = "".join(char if char.isprintable() or not char.isascii() else repr(char)[1:-1] for char in str(said.path))
+    best = "  ".join(f"{name} {probability:.3f}" for name, probability in said.best) or "silence"
+    yield f"{path}\t{said.lang}\t{best}"
+    for span in said.spans if len(said.spans) > 1 else ():
+        sure = "" if span.probability is None else f" {span.probability:.3f}"
+        yield f"    {_clock(span.begin)} - {_clock(span.end)}  {_name(span.lang)}{sure}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes) // 60}:{int(minutes) % 60:02d}:{rest:04.1f}"
+
+
+def _name(lang: str) -> str:
+    row = languages.table().get(lang)
+    return f"{lang} ({row.name})" if row and row.name else lang
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mms_recipes.identify",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files, folders, or - for a list on stdin")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="LID model: .pt, or a Hugging Face folder")
+    parser.add_argument("--classes", type=Path, help="dict.lang.txt of a .pt that does not hold its classes")
+    parser.add_argument("--langs", help="choose among these only: ids and sets with commas (eng,fra or asr_fl102)")
+    parser.add_argument("--top", type=int, default=3, help="answers to show (%(default)s)")
+    parser.add_argument(
+        "--threshold", type=float, default=0.0, help="say und where the first is less probable (%(default)g)"
+    )
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each file")
+    parser.add_argument("--null", action="store_true", help="the list on stdin ends its names in NUL (find -print0)")
+    parser.add_argument("--window-seconds", type=float, default=20.0, help="of a long recording (%(default)g)")
+    parser.add_argument("--batch-seconds", type=float, default=160.0, help="audio per batch, seconds (%(default)g)")
+    parser.add_argument("--device", default="auto", help="auto (cuda where it is there), cpu, or cuda:N")
+    return parser
+
+
+if __name__ == "__main__":
+    with runner.errors_for_users():
+        sys.exit(main())

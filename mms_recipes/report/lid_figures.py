@@ -1,0 +1,61 @@
+"""The confusion matrix of a language identification as PNG. Needs matplotlib (extra [plots])."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NAMED, NUMBERED = 110, 16  # up to as many languages have their names beside the axes, and their numbers inside
+OTHER = "other"
+_RESOLUTION = 130
+
+
+def matrix(document: Mapping[str, Any]) -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
+    """Return languages, their classes and `other`, and the percent of each language's utterances answered so."""
+    rows = list(document["languages"].values())
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    columns = {name: place for place, name in enumerate([*classes, OTHER])}
+    shares = np.zeros((len(rows), len(columns)))
+    for place, row in enumerate(rows):
+        for name, count in document["answers"][row["lang"]].items():
+            shares[place, columns.get(name, columns[OTHER])] += 100 * count / row["utterances"]
+    return [row["lang"] for row in rows], list(columns), shares
+
+
+def draw(path: Path, document: Mapping[str, Any]) -> None:
+    """Draw what the utterances of each language (a line) were taken for (columns), in percent.
+
+    Raises ModuleNotFoundError without matplotlib.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    langs, columns, shares = matrix(document)
+    named = len(langs) <= NAMED
+    inches = max(4.5, 0.42 * len(langs) if len(langs) <= NUMBERED else min(15.0, 0.14 * len(langs)))
+    figure, axes = pyplot.subplots(figsize=(inches + 1.8, inches), layout="constrained")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
+    axes.set_xlabel("answered")
+    axes.set_ylabel("spoken")
+    if named:
+        size = 9 if len(langs) <= NUMBERED else 6
+        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size)
+        axes.set_yticks(range(len(langs)), langs, fontsize=size)
+    for line, column in np.argwhere(shares > 0) if len(langs) <= NUMBERED else ():
+        share = shares[line, column]
+        axes.text(
+            column, line, f"{share:.0f}", ha="center", va="center", fontsize=8, color="white" if share > 55 else "black"
+        )
+    figure.colorbar(image, label="% of the language's utterances", shrink=0.8)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=_RESOLUTION)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        pyplot.close(figure)

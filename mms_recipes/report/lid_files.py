@@ -1,0 +1,130 @@
+"""The files of a language identification's report, and its table for the terminal."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mms_recipes import lid_scores, manifest
+from mms_recipes.calibration import Temperature
+from mms_recipes.lid_scores import MACRO, MICRO, Answer, Crops
+from mms_recipes.report import lid_figures, lid_page
+
+logger = logging.getLogger(__name__)
+
+PICTURE = "confusion.png"
+PREDICTIONS = ("lang", "uid", "class", "seconds", "rank", "predictions")
+Document = Mapping[str, Any]
+
+
+def write(
+    folder: Path,
+    answers: Sequence[Answer],
+    crops: Sequence[Crops],
+    settings: Mapping[str, Any],
+    fitted: Temperature | None,
+    benchmark: Document | None,
+) -> None:
+    """Write predictions.tsv, scores.tsv, confusion.png (needs matplotlib), report.html and last scores.json."""
+    *rows, macro, micro = lid_scores.language_rows(answers)
+    document = {
+        "settings": dict(settings),
+        "languages": {row["lang"]: row for row in rows},
+        MACRO: macro,
+        MICRO: micro,
+        "lengths": [lid_scores.length_row(one) for one in crops],
+        "calibration": lid_scores.calibration_scores(answers) | {"temperature": asdict(fitted) if fitted else None},
+        "confusions": lid_scores.confusion_pairs(answers),
+        "answers": lid_scores.answer_counts(answers),
+    }
+    if benchmark:
+        document["benchmark"] = dict(benchmark)
+    header = list(rows[0])
+    cells = [["" if row.get(key) is None else _cell(row[key]) for key in header] for row in (*rows, macro, micro)]
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(folder / "predictions.tsv", "".join(f"{line}\n" for line in _prediction_lines(answers)))
+    manifest.write_text(folder / "scores.tsv", "".join("\t".join(line) + "\n" for line in [header, *cells]))
+    picture = _draw(folder / PICTURE, document)
+    manifest.write_text(folder / "report.html", lid_page.page(document, answers, picture))
+    manifest.write_text(
+        folder / "scores.json", json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+
+
+def _prediction_lines(answers: Sequence[Answer]) -> list[str]:
+    """A line for each utterance; the last column is what fairseq's lid/infer.py writes, a JSON list of class and
+    probability."""
+    lines = ["\t".join(PREDICTIONS)]
+    for answer in answers:
+        best = json.dumps([[name, round(probability, 6)] for name, probability in answer.best], ensure_ascii=False)
+        rank = "" if answer.rank is None else str(answer.rank)
+        lines.append("\t".join([answer.lang, answer.uid, answer.wanted, f"{answer.seconds:.3f}", rank, best]))
+    return lines
+
+
+def _draw(path: Path, document: Document) -> Path | None:
+    try:
+        lid_figures.draw(path, document)
+    except ModuleNotFoundError as error:
+        logger.warning("no picture of the confusions: %s; pip install '.[plots]'", error)
+        path.unlink(missing_ok=True)  # of an earlier evaluation
+        return None
+    return path
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def table(document: Document) -> str:
+    """Return the accuracies as a text table, and below it what else is worth knowing at once."""
+    lines = [["language", "utterances", "hours", "top-1", "95 %", "top-3", "top-5", "taken for"]]
+    for row in (*document["languages"].values(), document[MACRO], document[MICRO]):
+        interval = f"{row['top1_low']:.1f}-{row['top1_high']:.1f}"
+        rates = [f"{row['top1']:.2f}", interval, f"{row['top3']:.2f}", f"{row['top5']:.2f}"]
+        lines.append([row["lang"], f"{row['utterances']:,}", f"{row['hours']:.2f}", *rates, taken_for(document, row)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:-1]), line[-1]]).rstrip()
+        for line in lines
+    ]
+    rule = "  ".join("-" * width for width in widths)
+    sure = document["calibration"]
+    said = [f"calibration error {sure['raw_error']:.2f} %"]
+    if sure["temperature"]:
+        said = [f"{said[0]}, {sure['calibrated_error']:.2f} % at temperature {sure['temperature']['temperature']:.3f}"]
+    for row in document["lengths"]:
+        if row["utterances"]:
+            said.append(
+                f"{row['seconds']:g} s: macro {row['crop_macro']:.2f}, micro {row['crop_micro']:.2f} on crops of "
+                f"{row['utterances']:,} utterances of {row['languages']} languages; whole they have "
+                f"{row['whole_macro']:.2f} and {row['whole_micro']:.2f}"
+            )
+        else:
+            said.append(f"{row['seconds']:g} s: no utterance is as long")
+    return "\n".join([shown[0], rule, *shown[1:-2], rule, *shown[-2:], *said, *beside_the_paper(document)])
+
+
+def taken_for(document: Document, row: Mapping[str, Any], most: int = 3) -> str:
+    """Say what a language is most often taken for."""
+    if row["lang"] in (MACRO, MICRO):
+        return ""
+    wrong = [(name, count) for name, count in document["answers"][row["lang"]].items() if name != row["class"]]
+    listed = " ".join(f"{name} {count}" for name, count in wrong[:most])
+    return listed if row["known"] else f"{listed} (not a class of this model)"
+
+
+def beside_the_paper(document: Document) -> list[str]:
+    """Return the paper's numbers in words, and what keeps ours from being compared with them."""
+    if "benchmark" not in document:
+        return []
+    benchmark = document["benchmark"]
+    listed = ", ".join(f"{row['system']} {row['accuracy']:.1f}" for row in benchmark["paper"])
+    differs = "; ".join(benchmark["differs"])
+    return [
+        f"in the paper ({benchmark['source']}), accuracy on {benchmark['languages']} languages: {listed}",
+        f"not like for like with the paper's: {differs}" if differs else "scored as far as known by the paper's rules",
+        f"not known here: {'; '.join(benchmark['unknown'])}",
+    ]
