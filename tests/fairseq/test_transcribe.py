@@ -264,6 +264,7 @@ def test_what_does_not_fit_into_memory_is_heard_in_smaller_parts(tmp_path: Path)
 # ---- language models, identification
 
 
+@pytest.mark.slow
 def test_a_language_model_decodes_stretches_as_evaluate_decodes_utterances(
     adapters: Path, files: list[Path], tmp_path: Path
 ) -> None:

@@ -128,7 +128,9 @@ def random_model(folder: Path, size: str, data: Path, langs: Sequence[str]) -> P
     sizes = [len(found) for found in letters.values()]
     stack = AdapterStack(list(langs), sizes, cfg["encoder_layers"], cfg["encoder_embed_dim"], 16)
     stack.reset(seed=1, init="kaiming")
-    for lang in langs:
+    for number, lang in enumerate(langs):
+        start = stack.heads.rows(number).start
+        stack.heads.bias.data[start + 1 : start + len(manifest.SPECIAL_TOKENS)] = -100  # each spells them its own way
         known = {"base_hash": base.hash, "num_updates": 0, "dev_cer": None, "base_path": str(base_path)}
         adapter = Adapter(lang, letters=letters[lang], tensors=stack.language_state(lang), **known)  # type: ignore[arg-type]
         adapter_files.write_adapter(folder / "adapters", adapter)
