@@ -2,7 +2,7 @@
 
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
-EXTRAS ?= demo,test,vad,decoding
+EXTRAS ?= demo,test,vad,decoding,cluster
 # The first interpreter that is 3.11 or 3.12 and runs (a pyenv shim may be there and not run).
 PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && \

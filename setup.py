@@ -33,6 +33,11 @@ WHISPER_RULES = "whisper-normalizer==0.1.1"  # the last release that is OpenAI's
 TRANSFORMERS = "transformers>=5,<6"
 
 EXTRAS = {
+    "cluster": [  # hydra/launcher=slurm, submitit_local, joblib; submissions use what submitit calls private
+        "hydra-submitit-launcher==1.2.0",
+        "hydra-joblib-launcher==1.2.0",
+        "submitit>=1.5.3,<1.6",
+    ],
     "demo": ["espeakng-loader", "num2words"],
     "decoding": ["flashlight-text>=0.0.7", "kenlm", "sentencepiece"],
     "hf": [TRANSFORMERS],  # the proof of mms_recipes.convert; files are read and written without it
@@ -68,7 +73,12 @@ setup(
     extras_require=EXTRAS,
     # configs/ and manifests/ lie beside the package in a checkout and inside it once installed, so that
     # `python -m mms_recipes.train` finds them from any folder
-    packages=[*find_packages(include=["mms_recipes", "mms_recipes.*"]), "mms_recipes.configs", "mms_recipes.manifests"],
+    packages=[
+        *find_packages(include=["mms_recipes", "mms_recipes.*"]),
+        "mms_recipes.configs",
+        "mms_recipes.manifests",
+        "hydra_plugins.mms_recipes_slurm",  # where Hydra looks for launchers
+    ],
     package_dir={"mms_recipes.configs": "configs", "mms_recipes.manifests": "manifests"},
     package_data={
         "mms_recipes": ["paper_scores.tsv"],

@@ -4,6 +4,7 @@ A file is read by torch's restricted loader only (fairseq_compat lists what may 
 """
 
 import contextlib
+import logging
 import os
 import pickle
 import tempfile
@@ -18,9 +19,11 @@ from fairseq.data import Dictionary
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 
-from mms_recipes import fairseq_compat, fairseq_configs, licences, stock_checkpoints
+from mms_recipes import checkpoint_files, fairseq_compat, fairseq_configs, licences, stock_checkpoints
 from mms_recipes.huggingface import names, reading
 from mms_recipes.portable import state_hash
+
+logger = logging.getLogger(__name__)
 
 CTC_ENCODER, CTC_HEAD = "w2v_encoder.w2v_model.", "w2v_encoder.proj."
 # parts of a wav2vec 2.0 checkpoint that a frozen encoder does not run; quantizer etc. serve pretraining only
@@ -47,7 +50,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             "reading them would run code from the file. Take one that holds only tensors, from a source you trust"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a torch checkpoint, or cut off ({str(error).splitlines()[0]})") from error
+        said = str(error).partition("\n")[0] or type(error).__name__  # of an empty file: EOFError, without a word
+        raise ValueError(f"{path}: not a torch checkpoint, or cut off ({said})") from error
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside; found {_describe(state)}")
     return state
@@ -68,6 +72,45 @@ def num_updates(path: str | Path) -> int:
     """Updates done by the run that wrote this checkpoint."""
     history = load_checkpoint(path).get("optimizer_history") or [{}]
     return int(history[-1].get("num_updates", 0))
+
+
+# ---- going on from the last whole one
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, None when it is whole: torch's format holds a CRC-32 of every part."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            broken = file.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        return str(error)
+    return broken and f"{broken} does not match its checksum"
+
+
+def mend(last: Path) -> None:
+    """Put the newest whole checkpoint beside `last` in its place if `last` is damaged, with a warning.
+
+    Raises ValueError when there is none.
+    """
+    if not last.exists() or (found := damage(last)) is None:
+        return
+    others = [path for path in last.parent.glob("*.pt") if path != last and damage(path) is None]
+    if not others:
+        raise ValueError(
+            f"{last}: damaged ({found}), and {last.parent} holds no other that is whole. Restore one from a backup, or "
+            "delete the folder to start anew"
+        )
+    before = max(others, key=num_updates)
+    checkpoint_files.link(last, last.with_suffix(".damaged"))
+    checkpoint_files.link(before, last)
+    logger.warning(
+        "%s: damaged (%s), kept as %s; going on from %s, update %d",
+        last,
+        found,
+        last.with_suffix(".damaged").name,
+        before.name,
+        num_updates(before),
+    )
 
 
 # ---- the base

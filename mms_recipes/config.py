@@ -19,12 +19,24 @@ PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 
 
+def shard_folder(num_shards: int, shard: int) -> str:
+    """Where a job of a sweep trains, below the run's folder: in that itself unless languages are split over jobs."""
+    return f"shard_{shard}" if num_shards > 1 else "."
+
+
+# here, not in register(): a job on a cluster's node imports this module, and then reads its folder's name
+OmegaConf.register_new_resolver("shard_folder", shard_folder, replace=True)
+
+
 @dataclass
 class TrainConfig(FairseqConfig):
     """What `python -m mms_recipes.train` takes: fairseq's sections, and where the run lives."""
 
     name: str = field(default=MISSING, metadata={"help": "name of the run; its folder is <runs>/<name>"})
     runs: str = field(default="outputs", metadata={"help": "folder of all runs; MMS_RECIPES_RUNS sets another default"})
+    accept_changes: bool = field(
+        default=False, metadata={"help": "go on in a run's folder that was made with another configuration"}
+    )
 
 
 @dataclass

@@ -4,35 +4,113 @@ import ctypes
 import logging
 import os
 import platform
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from fairseq.distributed import utils as distributed_utils
 from omegaconf import DictConfig
+from torch.multiprocessing.spawn import spawn
 
-from mms_recipes import manifest
+from mms_recipes import manifest, slurm
 
 logger = logging.getLogger(__name__)
 
 
-def settle_world(cfg: DictConfig) -> None:
-    """Take number of processes and rank from torchrun or Slurm, where one of them started this process.
+@dataclass(frozen=True)
+class Launched:
+    """Processes that torchrun or Slurm started together, and which of them this one is."""
 
-    fairseq does so only when it sees several devices: with one per process, N processes would train N models into one
-    folder. On other ranks than the first only warnings are shown.
+    by: str  # for messages
+    processes: int
+    nodes: int
+    rank: int
+    local_rank: int
+    init_method: str
+
+
+def launched(env: Mapping[str, str] = os.environ) -> Launched | None:
+    """What torchrun or `srun` started this process as one of several of, or None.
+
+    An sbatch file that starts Python without srun starts one process, whatever it asked for.
     """
-    parallel, env = cfg.distributed_training, os.environ
-    if parallel.distributed_init_method is None and int(env.get("WORLD_SIZE", 1)) > 1 and "RANK" in env:
-        parallel.distributed_world_size, parallel.distributed_rank = int(env["WORLD_SIZE"]), int(env["RANK"])
-        parallel.distributed_init_method, parallel.distributed_no_spawn = "env://", True
-        parallel.device_id = int(env.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
-        if not torch.cuda.is_available():
-            parallel.distributed_backend = "gloo"
-    elif parallel.distributed_init_method is None and "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", 1)) > 1:
-        parallel.distributed_world_size = int(env["SLURM_NTASKS"])  # fairseq finds out the rest
-        parallel.distributed_rank = int(env["SLURM_PROCID"])
+    if int(env.get("WORLD_SIZE", 1)) > 1 and "RANK" in env:
+        processes, local = int(env["WORLD_SIZE"]), int(env.get("LOCAL_WORLD_SIZE", 1))
+        rank, local_rank = int(env["RANK"]), int(env.get("LOCAL_RANK", 0))
+        return Launched("torchrun", processes, -(-processes // local), rank, local_rank, "env://")
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        processes, nodes = int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_STEP_NUM_NODES"])
+        rank, local_rank = int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"])
+        return Launched("Slurm", processes, nodes, rank, local_rank, slurm.rendezvous(env))
+    return None
+
+
+def settle_world(cfg: DictConfig) -> None:
+    """Fill in how many ranks there are, which this process is and where they meet: NCCL on CUDA, gloo on CPU.
+
+    One rank per device. What launched several processes decides; of Slurm, one process per node starts a rank per GPU
+    itself, as does a process that nothing launched. fairseq's own way knows no CPU ranks and trusts node names.
+    Raises ValueError when distributed_world_size asks for another number of ranks.
+    """
+    parallel, cuda = cfg.distributed_training, torch.cuda.is_available() and not cfg.common.cpu
+    devices, asked = torch.cuda.device_count() if cuda else 1, parallel.distributed_world_size
+    found = launched() if parallel.distributed_init_method is None else None
+    if found is None:
+        world = parallel.distributed_world_size = asked or devices
+        here = world <= devices if cuda else cfg.common.cpu  # else preflight refuses it
+        if parallel.distributed_init_method is None and world > 1 and here:
+            parallel.distributed_init_method, parallel.distributed_num_procs = f"tcp://localhost:{_free_port()}", world
+    else:
+        each = devices if found.by == "Slurm" and found.processes == found.nodes else 1
+        world = found.processes * each
+        if asked not in (0, world):
+            raise ValueError(_mismatch(asked, found, each))
+        parallel.distributed_world_size, parallel.distributed_rank = world, found.rank * each
+        parallel.distributed_init_method, parallel.distributed_no_spawn = found.init_method, each == 1
+        parallel.device_id = found.local_rank % devices
+    if not cuda:
+        parallel.distributed_backend = "gloo"
+    quiet_others(cfg)
+
+
+def quiet_others(cfg: DictConfig) -> None:
+    """Show only warnings of other ranks than the first."""
     if not is_first(cfg):
         logging.getLogger().setLevel(logging.WARNING)
         logging.getLogger("fairseq.logging.progress_bar").setLevel(logging.WARNING)
+
+
+def _mismatch(asked: int, found: Launched, each: int) -> str:
+    world = found.processes * each
+    started = f"{found.by} started {found.processes} processes on {found.nodes} node(s), with {each} device(s) each"
+    nodes = asked * found.nodes / world
+    more = f"start them on {nodes:g} nodes, or " if nodes.is_integer() else ""
+    return (
+        f"distributed_training.distributed_world_size={asked}, but {started}: {world} ranks; {more}set "
+        f"distributed_training.distributed_world_size={world}, or 0 to take what there is"
+    )
+
+
+def start(cfg: DictConfig, work: Callable[[DictConfig], None]) -> None:
+    """Run `work` on each rank of this machine: here, or in a process per GPU or, as common.cpu asks, per CPU rank.
+
+    fairseq starts a process per GPU: on CPU it would start none, and end as if it had trained.
+    """
+    parallel = cfg.distributed_training
+    if not cfg.common.cpu or parallel.distributed_init_method is None or parallel.distributed_no_spawn:
+        distributed_utils.call_main(cfg, work)
+        return
+    first, parallel.distributed_rank = parallel.distributed_rank, None
+    arguments = (work, cfg, {"start_rank": first})
+    spawn(distributed_utils.distributed_main, arguments, parallel.distributed_num_procs)  # type: ignore[no-untyped-call]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def is_first(cfg: DictConfig) -> bool:
@@ -79,8 +157,6 @@ def settle_batch(cfg: DictConfig) -> None:
     Raises ValueError where both are given, or for LSAH, whose languages have batches of their own.
     """
     parallel, asked = cfg.distributed_training, cfg.task.get("hours_per_update")
-    if parallel.distributed_init_method is None:
-        distributed_utils.infer_init_method(parallel)
     if cfg.task._name == "mms_lsah":
         if asked is not None:
             raise ValueError(

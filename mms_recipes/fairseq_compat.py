@@ -7,20 +7,18 @@ without it; tests/fairseq/test_compat.py shows the fault in stock fairseq, so a 
 import argparse
 import collections
 import contextlib
+import datetime
 import functools
 import importlib.util
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mms_recipes import sharding
+from mms_recipes import checkpoint_files, sharding
 from mms_recipes.sampling import span_mask
 
 if importlib.util.find_spec("fairseq") is None:
@@ -29,6 +27,8 @@ if importlib.util.find_spec("fairseq") is None:
         "pip install --no-build-isolation --no-deps fairseq-fixed==0.12.3.1 (or make install, which does all of it)",
         name="fairseq",
     )
+
+RANK_TIMEOUT_SECONDS = 600.0
 
 _applied = False
 
@@ -46,6 +46,7 @@ def apply() -> None:
     mask_freely_in_finetuning()
     gather_logs_on_cpu()
     keep_float32_weights()
+    bound_waiting()
     sharding.shard_with_torch()
 
 
@@ -110,17 +111,35 @@ def allow_checkpoint_objects() -> None:
 def shapes_only() -> Iterator[None]:
     """Build a wav2vec 2.0 model on the meta device: no memory, no time spent on weights that a file will replace.
 
-    `init_bert_params` copies every weight to the CPU and back, which a meta tensor refuses.
+    `init_bert_params` copies every weight to the CPU and back, which a meta tensor refuses. Random values for meta
+    tensors, and their norms, would make torch import its compiler, which takes most of a second.
     """
     from fairseq.models.wav2vec import wav2vec2
 
     initialise = wav2vec2.init_bert_params
     wav2vec2.init_bert_params = lambda module: None
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             yield
     finally:
         wav2vec2.init_bert_params = initialise
+
+
+class _Uninitialised(torch.overrides.TorchFunctionMode):
+    """Leaves tensors as they are where they would get random values, or weights from weight_norm."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.endswith(("normal_", "uniform_")):
+            return args[0] if args else kwargs["tensor"]
+        if name == "_weight_norm":
+            return args[0].detach()
+        if name == "norm_except_dim":
+            tensor, _, dim = args
+            return tensor.new_empty(
+                [size if axis == dim % tensor.dim() else 1 for axis, size in enumerate(tensor.shape)]
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def save_atomically() -> None:
@@ -131,41 +150,19 @@ def save_atomically() -> None:
     """
     from fairseq import checkpoint_utils
 
-    checkpoint_utils.torch_persistent_save = _save
-    checkpoint_utils.PathManager.copy = staticmethod(_copy)
+    checkpoint_utils.torch_persistent_save = checkpoint_files.save
+    checkpoint_utils.PathManager.copy = staticmethod(checkpoint_files.copy)
 
 
-def _save(state: Any, filename: str, async_write: bool = False) -> None:
-    """Replace `filename` by `state` in one step; on a full disk say so and keep the old file."""
-    target = Path(filename)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:
-        os.unlink(temporary)
-        raise OSError(
-            f"{target}: the checkpoint could not be written ({error}); "
-            f"{'those before are untouched' if any(target.parent.glob('*.pt')) else 'there was none before'}. "
-            "Free some space and start the same command again: it resumes"
-        ) from error
+def bound_waiting() -> None:
+    """Give up on a rank that has not answered for ten minutes; gloo waits for 30, and a vanished node never answers.
 
+    MMS_RECIPES_RANK_TIMEOUT sets the seconds: more than the first rank takes to write a checkpoint.
+    """
+    from torch.distributed import distributed_c10d
 
-def _copy(source: str, target: str, overwrite: bool = False) -> bool:
-    """Give a checkpoint a second name: a hard link put in place in one step (fairseq: PathManager.copy)."""
-    if os.path.exists(target) and not overwrite:
-        return False
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(target) or ".", prefix=".link.") as folder:
-        temporary = os.path.join(folder, "checkpoint")
-        try:
-            os.link(source, temporary)
-        except OSError:  # some network and FAT file systems have no hard links
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    return True
+    limit = datetime.timedelta(seconds=float(os.environ.get("MMS_RECIPES_RANK_TIMEOUT", RANK_TIMEOUT_SECONDS)))
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = limit
 
 
 def seed_masks() -> None:
@@ -191,9 +188,7 @@ def _seeded(compute: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         mask_other: float = 0.0,
         **kwargs: Any,
     ) -> np.ndarray:
-        # fairseq seeds all ranks alike: without the rank they would all mask the same frames
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        seed = int(np.random.SeedSequence((int(torch.randint(2**31, ())), rank)).generate_state(1)[0])
+        seed = int(torch.randint(2**31, ()))
         rectangle = kwargs.get("require_same_masks", False)  # pretraining gathers what was masked into one
         if rectangle or mask_type != "static" or kwargs.get("no_overlap"):
             fields = kwargs | {"seed": seed, "epoch": 0, "indices": torch.arange(shape[0])}

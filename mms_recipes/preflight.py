@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +21,6 @@ logger = logging.getLogger(__name__)
 # above this many utterances only the first file of each split has its header read before training
 ALL_HEADERS = 20_000
 LABELLED = ("mms_finetuning", "mms_lsah")
-LAUNCHERS = {"TORCHELASTIC_RUN_ID", "MASTER_ADDR", "SLURM_STEP_NODELIST"}
 
 
 def check(cfg: DictConfig, run_folder: Path) -> None:
@@ -48,13 +46,12 @@ def check_device(cfg: DictConfig) -> None:
             "distributed_training.ddp_backend=fully_sharded computes in bfloat16 or float32, not in fp16: set "
             "common.bf16=true on devices that have it, else distributed_training.ddp_backend=legacy_ddp"
         )
-    # torchrun and Slurm start processes on several machines: fairseq then takes the world from them
-    launched = cfg.distributed_training.distributed_init_method is not None or bool(LAUNCHERS & os.environ.keys())
-    if not launched and world > max(1, devices):
+    if cfg.distributed_training.distributed_init_method is None and world > max(1, devices):
         raise ValueError(
             f"distributed_training.distributed_world_size is {world}, but this machine has {devices} CUDA device(s); "
-            f"start it on several with torchrun, or set distributed_training.distributed_world_size={max(1, devices)} "
-            "and task.hours_per_update to the hours that an update shall have, which keeps the size of the batch"
+            "start it on several with Slurm or torchrun (docs/cluster.md), or set "
+            f"distributed_training.distributed_world_size={max(1, devices)} and task.hours_per_update to the hours "
+            "that an update shall have, which keeps the size of the batch"
         )
 
 

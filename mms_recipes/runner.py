@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -17,14 +18,26 @@ from typing import Any
 
 import torch
 from fairseq.dataclass.initialize import add_defaults
-from fairseq.distributed import utils as distributed_utils
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
-from mms_recipes import __version__, checkpoints, config, devices, manifest, preflight
+from mms_recipes import (
+    __version__,
+    checkpoints,
+    claim,
+    config,
+    devices,
+    manifest,
+    preemption,
+    preflight,
+    progress,
+    run_state,
+)
+from mms_recipes import run_folder as run_folders
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +85,8 @@ def explain(error: Exception) -> str:
 def train(cfg: DictConfig, run_folder: Path) -> None:
     """Train the experiment `cfg` in `run_folder`, or go on where its last checkpoint stands.
 
-    Raises ValueError or FileNotFoundError when preflight finds something to mend.
+    Raises ValueError or FileNotFoundError when preflight finds something to mend, preemption.Stopped when a signal
+    asked to stop, OSError when another rank is gone.
     """
     if cfg.task is None:
         raise ValueError(NO_EXPERIMENT.format(experiments()))
@@ -80,26 +94,72 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
     config.refuse_unknown_keys(cfg)
     add_defaults(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    cfg = OmegaConf.create(plain)
+    asked, cfg = cfg, OmegaConf.create(plain)
     cfg.checkpoint.save_dir = str(run_folder / cfg.checkpoint.save_dir)
     if "adapters" in cfg.task:
         cfg.task.adapters = str(run_folder / cfg.task.adapters)
     devices.settle_world(cfg)
     devices.settle_precision(cfg)
-    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
-    if last.exists() and checkpoints.num_updates(last) >= cfg.optimization.max_update:
+    with preemption.watched(forward=True):
+        if devices.is_first(cfg):
+            _train_first(asked, cfg, run_folder)
+        else:
+            _train(asked, cfg, run_folder)
+
+
+def _train_first(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
+    """Train as the rank that has the folder and tells how it goes."""
+    last = run_folders.last(asked, run_folder)
+    resuming = last.exists()
+    if is_done(cfg, last):
+        run_folders.refuse_other_config(asked, run_folder)
+    told = progress.recorded(run_folder, cfg.optimization.max_update, resuming)
+    try:
+        with claim.claimed(run_folder / run_state.CLAIM, "trained"), told:
+            checkpoints.mend(last)
+            _train(asked, cfg, run_folder)
+    except preemption.Stopped as stopped:
+        logger.warning("stopped: %s", stopped)
+        preemption.requeue(stopped)
+        raise
+
+
+def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
+    """Train, as one of the ranks. `cfg` is what was asked for with all that this machine decides filled in."""
+    last = run_folders.last(asked, run_folder)
+    if is_done(cfg, last):
         logger.info("%s: all %d updates are done; nothing to do", run_folder, cfg.optimization.max_update)
         return
     logger.info("run folder: %s (%s)", run_folder, "resuming" if last.exists() else "new")
     preflight.check(cfg, run_folder)
+    run_folders.refuse_other_config(asked, run_folder)
     devices.settle_batch(cfg)
     if devices.is_first(cfg):
         record(cfg, run_folder)
+        progress.tell(now=True, langs=preflight.language_folders(cfg.task))
     if HydraConfig.initialized():  # fairseq sets the log up again in the processes that it starts
         cfg.job_logging_cfg = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
-    distributed_utils.call_main(cfg, work)
+    try:
+        devices.start(cfg, work)
+    except (RuntimeError, ProcessExitedException) as error:
+        if getattr(error, "exit_code", None) == preemption.EXIT_CODE:  # the first rank's, in a process of its own
+            signum = preemption.asked() or signal.SIGTERM
+            raise preemption.Stopped(preemption.told(signum, checkpoints.num_updates(last)), signum) from None
+        if (lost := preemption.lost_rank(error)) is None:
+            raise
+        raise OSError(lost) from error
     logger.info("done: %s", run_folder)
+
+
+def is_done(cfg: DictConfig, last: Path) -> bool:
+    """Whether the checkpoint that a run would go on from has all updates."""
+    try:
+        return last.exists() and checkpoints.num_updates(last) >= cfg.optimization.max_update
+    except ValueError:
+        if checkpoints.damage(last) is None:
+            raise
+        return False  # the first rank puts a whole one in its place before the ranks meet
 
 
 def work(cfg: DictConfig) -> None:
@@ -107,12 +167,17 @@ def work(cfg: DictConfig) -> None:
     import fairseq_cli.train
     from fairseq import checkpoint_utils
 
+    devices.quiet_others(cfg)  # importing fairseq_cli in a new process has undone it
+    if devices.is_first(cfg):
+        progress.follow(Path(cfg.checkpoint.save_dir).parent)
     # with fully_sharded it would have fairscale wrap the model while it is built; the trainer does it (sharding.py)
     fairseq_cli.train.fsdp_enable_wrap = lambda parallel: contextlib.nullcontext()
     fairseq_cli.train.fsdp_wrap = lambda model: model
     # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
-    fairseq_cli.train.main(cfg)
+    preemption.stop_when_asked()
+    with preemption.watched():
+        fairseq_cli.train.main(cfg)
 
 
 def experiments() -> str:

@@ -13,7 +13,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import OmegaConf, open_dict
 
-from mms_recipes import checkpoints, languages, sampling, validation
+from mms_recipes import checkpoints, languages, progress, sampling, validation
 from mms_recipes.adapter_files import UNITS
 from mms_recipes.data.mixture import MixtureDataset, read_corpus
 from mms_recipes.metrics import ErrorCounts
@@ -130,6 +130,7 @@ class FinetuningTask(SpeechTask):
         }
         if not rates:
             return
+        progress.tell(now=True, dev_cer=rates)
         worst = sorted(rates, key=rates.__getitem__, reverse=True)[:10]
         logger.info(
             "dev CER: macro %.2f over %d languages; worst: %s",

@@ -13,7 +13,7 @@ from fairseq.tasks import register_task
 from fairseq.utils import move_to_cuda
 from omegaconf import II
 
-from mms_recipes import adapter_files
+from mms_recipes import adapter_files, progress
 from mms_recipes.data.mixture import MixtureDataset
 from mms_recipes.data.rounds import RoundIterator, Rounds
 from mms_recipes.tasks.finetuning import FinetuningConfig, FinetuningTask
@@ -110,6 +110,7 @@ class LSAHTask(FinetuningTask):
             if counts.reference_length and counts.rate < best.get(lang, float("inf")):
                 best[lang] = counts.rate
                 improved.append(lang)
+        progress.tell(now=True, dev_cer=dict(best))
         if distributed_utils.get_global_rank() == 0:
             for lang in improved:
                 self._write(model, lang, int(stats["num_updates"]))

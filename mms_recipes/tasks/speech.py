@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
@@ -13,6 +14,7 @@ from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING
 
+from mms_recipes import progress
 from mms_recipes.data.mixture import MixtureDataset
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ class SpeechTask(FairseqTask):
         super().__init__(cfg)
         self.waiting = Waiting()
         self._started: tuple[float, int] | None = None
+        self._seconds = 0.0  # of audio since then
         self._update, self._micro_batch = -1, 0
 
     @classmethod
@@ -151,6 +154,9 @@ class SpeechTask(FairseqTask):
         self._micro_batch = self._micro_batch + 1 if update_num == self._update else 0
         self._update = update_num
         np.random.seed((self.cfg.seed, update_num, self._micro_batch))
+        # dropout, masks, negatives, Gumbel noise: of the batch, not of the rank that has it or of what came before it
+        key = np.random.SeedSequence((self.cfg.seed, update_num, int(sample["id"][0])))
+        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
         return super().train_step(sample, model, criterion, optimizer, update_num, **kwargs)
 
     def log_pace(self, update_num: int, seconds: float) -> None:
@@ -166,7 +172,11 @@ class SpeechTask(FairseqTask):
             pace = (time.monotonic() - start) / (update_num - first)
             minutes = pace * max(0, self.cfg.max_update - update_num) / 60
             fairseq_metrics.log_scalar("minutes_left", minutes, weight=0, round=1)
+            speed = self._seconds * devices / (time.monotonic() - start)
+            progress.tell(num_updates=update_num, audio_per_second=speed, minutes_left=minutes)
+        self._seconds += seconds
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
-        """Waiting is told of training alone."""
+        """Tell how far the run is. Waiting is told of training alone."""
+        progress.tell(now=True, num_updates=int(stats["num_updates"]))
         self.waiting.restart()

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mms_recipes import benchmarks, config, runner
 
-NUM_FILES = 52
+NUM_FILES = 53
 GROUPS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
 FILES = sorted(config.CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")

@@ -61,6 +61,8 @@ found["left"] = sorted(path.name for path in folder.glob("new.pt*"))
 before = os.stat(folder / "last.pt").st_ino
 PathManager.copy(str(folder / "best.pt"), str(folder / "last.pt"), overwrite=True)
 found["in_place"] = os.stat(folder / "last.pt").st_ino == before
+from torch.distributed import distributed_c10d
+found["waits"] = distributed_c10d._get_default_timeout("gloo").total_seconds()
 found["ours"] = any(name.startswith("mms_recipes") for name in sys.modules)
 print(json.dumps(found))
 """
@@ -207,6 +209,31 @@ def test_our_copy_is_put_in_place_in_one_step(tmp_path: Path, monkeypatch: pytes
     assert last.read_text() == "new" and last.stat().st_ino != before
     assert (last.stat().st_ino == best.stat().st_ino) == links
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+# ---- bound_waiting
+
+
+def test_stock_waits_for_half_an_hour(stock: dict) -> None:
+    assert stock["waits"] == 1800
+
+
+def test_ours_waits_for_ten_minutes() -> None:
+    from torch.distributed import distributed_c10d
+
+    for backend in ("gloo", "nccl"):
+        assert distributed_c10d._get_default_timeout(backend).total_seconds() == fairseq_compat.RANK_TIMEOUT_SECONDS
+
+
+def test_one_before_the_last_is_kept(tmp_path: Path) -> None:
+    last = tmp_path / "checkpoint_last.pt"
+    for number in range(3):
+        checkpoint_utils.torch_persistent_save({"number": number}, str(last))
+    assert torch.load(last.with_name("checkpoint_before.pt"), weights_only=True) == {"number": 1}
+    torch.save({"number": 3}, tmp_path / "checkpoint_best.pt")
+    assert PathManager.copy(str(tmp_path / "checkpoint_best.pt"), str(last), overwrite=True)
+    assert torch.load(last.with_name("checkpoint_before.pt"), weights_only=True) == {"number": 2}
+    assert torch.load(last, weights_only=True) == {"number": 3}
 
 
 # ---- seed_masks

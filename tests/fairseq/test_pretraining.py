@@ -203,16 +203,12 @@ def test_two_rules_for_the_batch(corpora: Path) -> None:
         devices.settle_batch(cfg)
 
 
-LAUNCHED = {
-    "torchrun": {"WORLD_SIZE": "64", "RANK": "5", "LOCAL_RANK": "0"},
-    "slurm": {"SLURM_NTASKS": "64", "SLURM_PROCID": "5", "SLURM_STEP_NODELIST": "n[1-64]"},
-}
+def test_one_device_per_process_is_one_of_many(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each process sees one device fairseq takes it for the whole world: 64 models in one folder.
 
-
-@pytest.mark.parametrize("launcher", LAUNCHED)
-def test_one_device_per_process_is_one_of_many(corpora: Path, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where each process sees one device fairseq takes it for the whole world: 64 models in one folder."""
-    for name, value in LAUNCHED[launcher].items():
+    The same of Slurm is in tests/cluster, on a real one.
+    """
+    for name, value in {"WORLD_SIZE": "64", "RANK": "5", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     cfg = tones.composed("pretrain_300m", f"task.data={corpora}")
     levels = {name: logging.getLogger(name).level for name in ("", "fairseq.logging.progress_bar")}

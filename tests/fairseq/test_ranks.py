@@ -55,6 +55,29 @@ def test_lsah_on_two_ranks_is_lsah_on_one(tmp_path: Path, pretrained: Pretrained
             torch.testing.assert_close(two[lang].tensors[name], tensor, atol=1e-5, rtol=1e-4)
 
 
+EQUAL = {
+    "smoke_pretrain": ("model.encoder_layerdrop=0", "model.dropout=0.1"),
+    "smoke_ctc": ("model.mask_prob=0.5", "model.mask_channel_prob=0.3", "model.dropout=0.1", "model.layerdrop=0"),
+    "smoke_lid": ("model.mask_prob=0.3", "task.speed_prob=0.5", "model.layerdrop=0"),
+}
+
+
+@pytest.mark.parametrize("experiment", EQUAL)
+def test_two_ranks_are_one_with_twice_the_accumulation(tmp_path: Path, pretrained: Pretrained, experiment: str) -> None:
+    """With masks, dropout, negatives and Gumbel noise; layer drop leaves out the same blocks on all ranks at once."""
+    data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
+    key = {"smoke_ctc": "model.w2v_path", "smoke_lid": "model.base"}.get(experiment)
+    settings = [f"{key}={pretrained.path}"] if key else []
+    settings += ["optimization.max_update=4", "dataset.validate_interval_updates=4", "dataset.max_tokens=128000"]
+    settings += ["optimizer.adam_eps=1e-4", "task.hours_per_update=null", *EQUAL[experiment]]
+    one = tones.train(experiment, data, tmp_path / "one", *settings, "optimization.update_freq=[2]")
+    two = train_on_two_ranks(experiment, data, tmp_path / "two", *settings, "optimization.update_freq=[1]")
+    states = [checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt") for run in (one, two)]
+    assert [state["optimizer_history"][-1]["num_updates"] for state in states] == [4, 4]
+    for name, tensor in states[0]["model"].items():
+        torch.testing.assert_close(states[1]["model"][name], tensor, atol=1e-5, rtol=1e-4)
+
+
 def test_sharded_pretraining_is_pretraining(tmp_path: Path) -> None:
     """torch's FSDP on two ranks against all-reduced gradients on two ranks; and it goes on where it stopped.
 

@@ -12,17 +12,18 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files benchmarks calibration curves language_spans languages licences "
-    "lid_classes lid_protocol lid_scores lm_text manifest metrics ngrams preparation problems "
-    "recordings report routing sampling segmentation sources subtitles text unit_kinds units "
-    "validation watchdog",
+    "domain": "licences "
+    "alignment audio_files benchmarks claim curves languages lid_classes lm_text manifest metrics ngrams "
+    "preparation problems progress recordings report routing run_state sampling segmentation slurm "
+    "sources subtitles text unit_kinds units validation watchdog calibration language_spans lid_protocol lid_scores",
     "decoding": "decoding models.adapters transcripts windows",
-    "plug-ins": "adapter_files checkpoints criterions data emission_files emissions fairseq_compat "
-    "fairseq_configs huggingface identifier lid_answers lid_checkpoints models optimizers plugins "
-    "portable proof recognizer sharding stock_checkpoints tasks",
-    "engine": "config converter devices evaluator file_languages lid_evaluator listener lm_search preflight "
-    "router runner sweep transcriber tuner",
-    "commands": "convert evaluate identify report.__main__ train transcribe tune",
+    "plug-ins": "fairseq_configs portable proof stock_checkpoints "
+    "adapter_files checkpoint_files checkpoints criterions data emission_files emissions fairseq_compat huggingface "
+    "identifier lid_checkpoints models optimizers plugins recognizer sharding tasks lid_answers",
+    "engine": "converter "
+    "config devices evaluator listener lm_search preemption preflight router run_folder runner sbatch submission "
+    "sweep transcriber tuner file_languages lid_evaluator",
+    "commands": "convert evaluate identify report.__main__ status train transcribe tune",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
 PACKAGES = {

@@ -1,0 +1,93 @@
+"""A run's folder and the configuration that it was made with: going on with another one is refused."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+# What may change from start to start: where and how fast it trains, what is logged and kept, and how long.
+FREE_SECTIONS = ("common", "distributed_training", "checkpoint", "hydra", "runs", "name", "accept_changes")
+FREE = {
+    "task.adapters",  # recorded as the path that it becomes
+    "dataset.num_workers",
+    "dataset.data_buffer_size",
+    "dataset.max_tokens_valid",
+    "dataset.batch_size_valid",
+    "dataset.validate_interval",
+    "dataset.validate_interval_updates",
+    "dataset.validate_after_updates",
+    "dataset.fixed_validation_seed",
+    "optimization.max_update",
+    "optimization.max_epoch",
+    "optimization.stop_time_hours",
+    "optimization.update_freq",  # derived from task.hours_per_update
+    "model.cache_gb",
+    "model.checkpoint_activations",
+}
+HELD = ("common.seed",)  # of the free sections
+SHOWN = 6
+
+
+def refuse_other_config(cfg: DictConfig, folder: Path) -> None:
+    """Raise ValueError naming the keys in which `cfg` differs from what the run in `folder` was made with.
+
+    A folder without a checkpoint is free to be used again. `accept_changes=true` lets everything pass.
+    """
+    if cfg.accept_changes or not last(cfg, folder).exists():
+        return
+    found = differences(folder / "config.yaml", cfg)
+    if not found:
+        return
+    shown = [f"{key}: {before} there, {now} here" for key, (before, now) in list(found.items())[:SHOWN]]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    raise ValueError(
+        f"{folder} was made with another configuration ({'; '.join(shown)}{more}). Give another name=..., or "
+        "accept_changes=true to go on in it with the new values"
+    )
+
+
+def last(cfg: DictConfig, folder: Path) -> Path:
+    """The checkpoint that a run in `folder` goes on from."""
+    path: Path = folder / cfg.checkpoint.save_dir / "checkpoint_last.pt"
+    return path
+
+
+def differences(recorded: Path, cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
+    """What was recorded in a run's config.yaml and what `cfg` says, by dotted key, where the two differ.
+
+    Keys that only one of them has are those of another version of this package. What follows from other keys by
+    interpolation is left out: these are compared themselves.
+    """
+    if not recorded.exists():
+        return {}
+    before = _flat(OmegaConf.to_container(OmegaConf.load(recorded), resolve=False))
+    written = _flat(OmegaConf.to_container(cfg, resolve=False, enum_to_str=True))
+    now = _flat(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
+    return {
+        key: (before[key], value)
+        for key, value in now.items()
+        if key in before and not _is_free(key) and not _is_reference(written[key]) and not _equal(before[key], value)
+    }
+
+
+def _is_reference(written: Any) -> bool:
+    return isinstance(written, str) and re.fullmatch(r"\$\{[\w.]+\}", written) is not None
+
+
+def _equal(before: Any, now: Any) -> bool:
+    if isinstance(before, str) and isinstance(now, str):  # a path may be written in two ways
+        return before == now or os.path.abspath(before) == os.path.abspath(now)
+    return bool(before == now)
+
+
+def _is_free(key: str) -> bool:
+    return key in FREE or (key.partition(".")[0] in FREE_SECTIONS and key not in HELD)
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key; a list is a leaf."""
+    if not isinstance(node, dict):
+        return {prefix[:-1]: node}
+    return {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
