@@ -113,6 +113,8 @@ class EvaluateConfig:
         default=None,
         metadata={"help": "fleurs102, fleurs61 or fleurs54: languages, rates and text rules of the paper's benchmark"},
     )
+    num_shards: int = field(default=1, metadata={"help": "split the languages into this many jobs, >= 1"})
+    shard: int = field(default=0, metadata={"help": "which of the jobs this is, 0 to num_shards - 1"})
     batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
     device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})
     count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})

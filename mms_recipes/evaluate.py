@@ -14,7 +14,11 @@ def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():
         if cfg.lid is None:
             out = evaluator.evaluate(cfg)
+            if cfg.num_shards > 1:
+                return
             print(report.comparison_table({cfg.name: out / "scores.json"}))
+        elif cfg.num_shards > 1:
+            raise ValueError(f"num_shards={cfg.num_shards}: identification is not split over jobs; leave it out")
         else:
             out = lid_evaluator.evaluate(cfg)
             print(lid_files.table(report.read_scores(out / "scores.json")))

@@ -38,6 +38,7 @@ from mms_recipes.decoding.word_times import Timing
 from mms_recipes.emissions import Split
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, load_recognizer
+from mms_recipes.report import shards
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ NBEST = "nbest.tsv"
 def evaluate(cfg: DictConfig) -> Path:
     """Score `cfg.checkpoint` on a split of `cfg.data` and write the report to `cfg.out`; return that folder.
 
+    Of several shards, what this one scored is kept in the folder for tools/merge_scores.py.
     Raises ValueError or FileNotFoundError before any audio is read when something does not fit.
     """
     config.require(cfg, MANDATORY if cfg.decoding.search == GREEDY else [*MANDATORY, "decoding.lm"], "evaluate")
@@ -56,6 +58,8 @@ def evaluate(cfg: DictConfig) -> Path:
     folder, out = Path(cfg.data), Path(cfg.out)
     protocol = benchmarks.find(cfg.protocol) if cfg.protocol else None
     langs = _languages(cfg, protocol)
+    expected = {lang: len(manifest.read_manifest(folder / lang / f"{cfg.split}.tsv")) for lang in langs}
+    langs = languages.shard(langs, cfg.num_shards, cfg.shard)
     options = beam_options(cfg.decoding, langs)
     recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
@@ -71,18 +75,29 @@ def evaluate(cfg: DictConfig) -> Path:
     if untimed := sum(s.word_times is not None and s.confidence is None and bool(s.hypothesis) for s in scores):
         logger.warning("%d hypotheses do not fit into their frames: no word times and no confidence", untimed)
     settings = _settings(cfg, recognizer.base_hash, options)
-    (out / NBEST).unlink(missing_ok=True)  # of an earlier evaluation
-    expected = {lang: len(split.utterances) for lang, split in splits.items()}
-    if protocol:
-        scores = [benchmarks.rescore(one, protocol, cfg.count_space) for one in scores]
-        beside = benchmarks.document(protocol, folder, cfg.split, langs, cfg.count_space)
-        report.write_report(out, scores, expected, settings, protocol.metric, beside)
+    shard = shards.Shard(settings, expected, scores, nbest if options and cfg.decoding.nbest > 1 else [])
+    if cfg.num_shards > 1:
+        logger.info("%s; when all are there: python tools/merge_scores.py %s", shards.write(out, shard), out)
     else:
-        report.write_report(out, scores, expected, settings)
-    if options and cfg.decoding.nbest > 1:
-        header = ["uid", "lang", "rank", "score", "emission_score", "lm_score", "hypothesis"]
-        manifest.write_text(out / NBEST, "".join(f"{line}\n" for line in ["\t".join(header), *nbest]))
+        write(out, shard)
     return out
+
+
+def write(out: Path, whole: shards.Shard) -> None:
+    """Write the report of all languages. Raises ValueError unless every utterance was scored exactly once."""
+    (out / NBEST).unlink(missing_ok=True)  # of an earlier evaluation
+    settings = whole.settings
+    if settings["protocol"]:
+        protocol, count_space = benchmarks.find(settings["protocol"]), settings["count_space"]
+        scores = [benchmarks.rescore(one, protocol, count_space) for one in whole.scores]
+        folder, langs = Path(settings["data"]), list(whole.expected)
+        beside = benchmarks.document(protocol, folder, settings["split"], langs, count_space)
+        report.write_report(out, scores, whole.expected, settings, protocol.metric, beside)
+    else:
+        report.write_report(out, whole.scores, whole.expected, settings)
+    if whole.nbest:
+        header = ["uid", "lang", "rank", "score", "emission_score", "lm_score", "hypothesis"]
+        manifest.write_text(out / NBEST, "".join(f"{line}\n" for line in ["\t".join(header), *whole.nbest]))
 
 
 def _languages(cfg: DictConfig, protocol: Protocol | None) -> list[str]:
@@ -251,6 +266,8 @@ def _settings(cfg: DictConfig, base_hash: str, options: dict[str, BeamOptions]) 
     """What scores.json says of how it was made; the decoding is greedy, or a search with each language's weights."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     decoding = settings.pop("decoding")
+    if cfg.num_shards == 1:
+        del settings["num_shards"], settings["shard"]
     settings |= {"base_hash": base_hash, "mms_recipes": __version__}
     settings["decoding"] = _search_settings(decoding, options) if options else GREEDY
     settings["normalization"] = _normalization(Path(cfg.data))
