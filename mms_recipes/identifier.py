@@ -31,12 +31,7 @@ class Identifier:
     @property
     def min_samples(self) -> int:
         """The shortest audio that gives one frame: the receptive field of the convolutions, 400 samples in MMS."""
-        field, stride = 1, 1
-        for layer in self.encoder.w2v.feature_extractor.modules():
-            if isinstance(layer, torch.nn.Conv1d):
-                field += (layer.kernel_size[0] - 1) * stride
-                stride *= layer.stride[0]
-        return field
+        return self.encoder.receptive_field[0]
 
     @torch.inference_mode()
     def logits(self, source_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:

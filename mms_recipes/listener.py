@@ -88,9 +88,9 @@ class Listener:
 
     def __init__(self, recognizer: Recognizer, limits: Limits, keep_emissions: bool = False) -> None:
         self.recognizer, self.keep_emissions = recognizer, keep_emissions
-        on_cpu = next(recognizer.encoder.parameters()).device.type == "cpu"
+        self.on_cpu = next(recognizer.encoder.parameters()).device.type == "cpu"
         self.limits = replace(limits)
-        self.batch_seconds = limits.batch or (CPU_BATCH_SECONDS if on_cpu else BATCH_SECONDS)
+        self.batch_seconds = limits.batch or (CPU_BATCH_SECONDS if self.on_cpu else BATCH_SECONDS)
         self.field, self.stride = recognizer.encoder.receptive_field
 
     def hear(self, jobs: Iterable[Job], advance: Callable[[float], object]) -> Iterator[tuple[int, Heard | AudioError]]:
@@ -101,7 +101,8 @@ class Listener:
         parts: dict[int, list[tuple[int, Frames]]] = {}
         reached: dict[int, float] = {}
         failed: set[int] = set()
-        for batch in ahead(self._batches(jobs)):
+        batches = self._batches(jobs)
+        for batch in batches if self.on_cpu else ahead(batches):  # a CPU has its hands full
             for piece, found in self._results(batch):
                 number = piece.job.number
                 if number in failed:

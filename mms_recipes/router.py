@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mms_recipes import recordings, routing
+from mms_recipes import lid_answers, recordings, routing
 from mms_recipes.data import audio
 from mms_recipes.identifier import load_identifier
 from mms_recipes.listener import CPU_BATCH_SECONDS, Job
@@ -22,8 +22,9 @@ class Router:
     def __init__(
         self, lid: str | Path, routes: Routes, available: Collection[str] | None, device: torch.device
     ) -> None:
-        """Load the model. Raises what `load_identifier` raises."""
+        """Load the model and the temperature beside it. Raises what `load_identifier` and `open_choice` raise."""
         self.identifier = load_identifier(lid, device)
+        self.choice = lid_answers.open_choice(self.identifier, Path(lid))
         self.routes, self.available = routes, available
 
     def route(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Route | ValueError]]:
@@ -48,9 +49,9 @@ class Router:
         if not batch:
             return
         padded, padding = audio.pad([torch.from_numpy(samples) for _, samples in batch])
-        probabilities_BL = self.identifier.logits(padded, (~padding).sum(1)).softmax(-1).tolist()
-        for (job, _), row in zip(batch, probabilities_BL, strict=True):
-            probabilities = dict(zip(self.identifier.classes, row, strict=True))
+        probabilities_BK = self.choice.probabilities(self.identifier.logits(padded, (~padding).sum(1))).tolist()
+        for (job, _), row in zip(batch, probabilities_BK, strict=True):
+            probabilities = dict(zip(self.choice.classes, row, strict=True))
             try:
                 yield job, routing.choose(probabilities, self.available, self.routes)
             except ValueError as error:

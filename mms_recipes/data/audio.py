@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import soundfile
-import soxr
 import torch
 from torch.nn import functional as F
 
@@ -33,21 +32,6 @@ def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tenso
         remedy = _shard_remedy(path) or "the file was cut or replaced: prepare the corpus again"
         raise ValueError(f"{path}: {len(samples)} samples, but its manifest says {num_samples}; {remedy}")
     source = torch.from_numpy(samples[:, 0])
-    return F.layer_norm(source, source.shape) if normalize else source
-
-
-def read_file(path: Path, normalize: bool) -> torch.Tensor:
-    """Read a file of any rate and kind that libsndfile knows as 16 kHz mono: float32 (samples,).
-
-    Raises ValueError when it is not there, not audio, or empty.
-    """
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: not readable as audio ({audio_files.reason(error)})") from error
-    if len(samples) == 0:
-        raise ValueError(f"{path}: holds no samples")
-    source = torch.from_numpy(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE))
     return F.layer_norm(source, source.shape) if normalize else source
 
 

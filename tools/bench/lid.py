@@ -40,8 +40,8 @@ NUM_CLASSES = 126
 Runner = Callable[[Sequence[Path]], list[str]]
 
 
-def make_model(folder: Path, size: str) -> None:
-    """Write a model of MMS's kind with random weights that answers various classes."""
+def make_model(folder: Path, size: str, paths: Sequence[Path]) -> None:
+    """Write a model of MMS's kind with random weights, whose answers for some files are as various as they can be."""
     blocks, width = SIZES[size]
     torch.manual_seed(0)
     config = transformers.Wav2Vec2Config(
@@ -59,9 +59,17 @@ def make_model(folder: Path, size: str) -> None:
     if config.conv_dim[-1] == width:  # fairseq then has no projection, and our reader refuses the folder
         config.conv_dim = (*config.conv_dim[:-1], width - 64)
     model = transformers.Wav2Vec2ForSequenceClassification(config).eval()
-    torch.nn.init.normal_(model.classifier.weight, std=1.0)
+    torch.nn.init.normal_(model.classifier.weight)
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    with torch.no_grad():  # what random encoders make of two sounds differs little: take away what it has in common
+        heard = [extractor(soundfile.read(path)[0], sampling_rate=SAMPLE_RATE, return_tensors="pt") for path in paths]
+        logits_NL = torch.cat([model(one["input_values"]).logits for one in heard])
+        spread = float(logits_NL.std(0).mean())
+        model.classifier.bias -= logits_NL.mean(0)
+        model.classifier.weight /= spread
+        model.classifier.bias /= spread
     model.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
+    extractor.save_pretrained(folder)
 
 
 def make_files(folder: Path, count: int) -> list[Path]:
@@ -124,7 +132,7 @@ def main() -> int:
         seconds = sum(soundfile.info(path).duration for path in paths)
         model = args.model or Path(folder) / "model"
         if args.model is None:
-            make_model(model, args.size)
+            make_model(model, args.size, paths[:12])
         contestants = {
             "ours": ours(model, args.batch_seconds),
             "Hugging Face, batch 1": hugging_face(model, 1),
