@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import; a worker must know tasks and models too)
+
+# isort: split
 import torch
 from fairseq.dataclass.initialize import add_defaults
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +27,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch.multiprocessing.spawn import ProcessExitedException
 
-import mms_recipes.plugins  # noqa: F401  (a worker process must know the tasks and models too)
 from mms_recipes import (
     __version__,
     checkpoints,

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import)
 from mms_recipes import devices, languages, recordings, routing
 from mms_recipes.audio_files import AudioError
 from mms_recipes.decoding import word_times
