@@ -19,8 +19,9 @@ from tests.fairseq.test_resume import BASE_KEY, RUNS
 
 pytestmark = pytest.mark.slow
 
-# the only checkpoints before the end are those that the signals make
+# the only checkpoints before the end are those that the signals make; long enough for a signal that comes late
 SETTINGS = ("checkpoint.save_interval_updates=1000", "dataset.validate_interval_updates=1000", "common.log_interval=1")
+SETTINGS += ("optimization.max_update=80",)
 
 
 def command(experiment: str, data: Path, runs: Path, base: Path, *overrides: str) -> list[str]:
