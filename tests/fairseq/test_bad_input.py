@@ -97,7 +97,7 @@ def command(module: str, *arguments: str, folder: Path) -> tuple[int, str]:
         ("train", ["+experiment=smoke_lash"], "smoke_lsah"),
         ("train", ["+experiment=smoke_lsah", "task.langz=[eng]"], "no such key; nearest: task.langs"),
         ("train", [], "no experiment given; add one of +experiment=ctc_1107"),
-        ("evaluate", ["checkpoint=none.pt", "data=x", "out=y", "langs=[eng]"], "none.pt: no such checkpoint"),
+        ("evaluate", ["checkpoint=none.pt", "data=x", "out=y", "langs=[eng]"], "x/eng/test.tsv: no such file; prep"),
     ],
 )
 def test_command_ends_with_the_message_alone(tmp_path: Path, module: str, arguments: list[str], told: str) -> None:

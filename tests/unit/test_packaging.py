@@ -22,11 +22,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.py", "pyproject.toml", "LICENSE", "NOTICE"):
         shutil.copy(REPOSITORY / name, source)
-    for name in ("mms_recipes", "configs"):
+    for name in ("mms_recipes", "configs", "hydra_plugins"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "manifests" / "corpus" / "eng").mkdir(parents=True)
     (source / "manifests" / "corpus" / "eng" / "train.tsv").write_text("generated\n")
-    shutil.copy(REPOSITORY / "manifests" / "languages.tsv", source / "manifests")
+    for name in LISTS:
+        shutil.copy(REPOSITORY / name, source / "manifests")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     result = subprocess.run(
         [*command, "--wheel-dir", str(out), str(source)], capture_output=True, text=True, check=False
@@ -37,7 +38,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_modules_configs_and_languages(wheel: Path) -> None:
-    expected = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "mms_recipes").rglob("*.py")}
+    modules = [path for name in ("mms_recipes", "hydra_plugins") for path in (REPOSITORY / name).rglob("*.py")]
+    expected = {path.relative_to(REPOSITORY).as_posix() for path in modules}
     configs = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert "configs/train.yaml" in configs
     expected |= {
