@@ -1,7 +1,6 @@
 """Language identification as a person looks at it: one HTML file with the style and script of the other reports."""
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -10,7 +9,7 @@ from typing import Any
 
 from mms_recipes import __version__, languages
 from mms_recipes.lid_scores import MACRO, MICRO, Answer
-from mms_recipes.report import charts
+from mms_recipes.report import charts, document
 from mms_recipes.report.runs import Run
 
 PAIRS, WRONG = 30, 20  # confusions of all languages, and wrong answers of each language, that are shown
@@ -20,45 +19,36 @@ Document = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 
-def page(document: Document, answers: Sequence[Answer], picture: Path | None) -> str:
-    """Return the page. Its policy lets no request out and no script run but its own, whatever the names hold."""
-    script, style = (Path(__file__).with_name(f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("js", "css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
-    rows = sorted(document["languages"].values(), key=lambda row: (row["top1"], row["lang"]))
+def page(scored: Document, answers: Sequence[Answer], picture: Path | None) -> str:
+    """Return the page of what scores.json says (`scored`)."""
+    rows = sorted(scored["languages"].values(), key=lambda row: (row["top1"], row["lang"]))
     names = {row["lang"]: row_.name if (row_ := languages.table().get(row["lang"])) else row["lang"] for row in rows}
-    title = f"{document['settings']['name']}: language identification"
+    title = f"{scored['settings']['name']}: language identification"
     wrong: dict[str, list[Answer]] = {row["lang"]: [] for row in rows}
     for answer in answers:
         if not answer.right:
             wrong[answer.lang].append(answer)
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>",
-        _head(document, title),
-        _benchmark(document),
-        _summary(document),
-        _overview(document, rows, names),
-        _by_language(document, rows, names),
-        _lengths(document),
-        _calibration(document),
-        _confusions(document, names, picture),
+        _head(scored, title),
+        _benchmark(scored),
+        _summary(scored),
+        _overview(scored, rows, names),
+        _by_language(scored, rows, names),
+        _lengths(scored),
+        _calibration(scored),
+        _confusions(scored, names, picture),
         "<h2>Languages and what was answered wrongly</h2>",
-        *(_language(document, row, names, wrong[row["lang"]]) for row in rows),
-        '<div id="player" hidden><code></code><audio controls preload="none"></audio></div>',
-        f"<script>{script}</script></body></html>\n",
+        *(_language(scored, row, names, wrong[row["lang"]]) for row in rows),
     ]
-    return "\n".join(parts)
+    return document.document(title, parts, "img-src data:")
 
 
-def _head(document: Document, title: str) -> str:
+def _head(scored: Document, title: str) -> str:
     """Return the title, what was scored, all settings, and the filter box."""
-    settings, macro = document["settings"], document[MACRO]
+    settings, macro = scored["settings"], scored[MACRO]
     facts = {
         "split": settings["split"],
-        "utterances": f"{macro['utterances']:,} ({macro['hours']:.2f} h) of {len(document['languages']):,} languages",
+        "utterances": f"{macro['utterances']:,} ({macro['hours']:.2f} h) of {len(scored['languages']):,} languages",
         "classes to choose from": f"{settings['classes']:,} of {settings['classes_of_the_model']:,}",
         "model": settings["checkpoint"],
         "page": f"{datetime.now():%Y-%m-%d %H:%M} by mms_recipes {__version__}",
@@ -79,11 +69,11 @@ def _head(document: Document, title: str) -> str:
     )
 
 
-def _benchmark(document: Document) -> str:
+def _benchmark(scored: Document) -> str:
     """Put the paper's numbers beside ours, and say what keeps them from being compared."""
-    if "benchmark" not in document:
+    if "benchmark" not in scored:
         return ""
-    benchmark = document["benchmark"]
+    benchmark = scored["benchmark"]
     css = "differ" if benchmark["differs"] else "alike"
     verdict = "Not like for like with the paper's" if benchmark["differs"] else "Scored as far as known by its rules"
     said = [f"{verdict}: {'; '.join(benchmark['differs'])}." if benchmark["differs"] else f"{verdict}."]
@@ -104,17 +94,17 @@ def _bold(text: str, marked: bool) -> str:
     return f"<b>{text}</b>" if marked else text
 
 
-def _summary(document: Document) -> str:
+def _summary(scored: Document) -> str:
     """Return what counts most in a box."""
-    sure = document["calibration"]
-    shown = {f"{title} accuracy": _rate(document[key]) for key, title in ((MACRO, "Macro"), (MICRO, "Micro"))}
-    shown |= {f"Macro top-{depth}": f"{document[MACRO][f'top{depth}']:.2f} %" for depth in (3, 5)}
+    sure = scored["calibration"]
+    shown = {f"{title} accuracy": _rate(scored[key]) for key, title in ((MACRO, "Macro"), (MICRO, "Micro"))}
+    shown |= {f"Macro top-{depth}": f"{scored[MACRO][f'top{depth}']:.2f} %" for depth in (3, 5)}
     fitted = sure["temperature"]
     shown["Calibration error"] = f"{sure['calibrated_error' if fitted else 'raw_error']:.2f} %" + (
         f"<small>{sure['raw_error']:.2f} % without temperature {fitted['temperature']:.3f}</small>" if fitted else ""
     )
     rates = "".join(f"<div><dt>{title}</dt><dd>{value}</dd></div>" for title, value in shown.items())
-    name = escape(document["settings"]["name"])
+    name = escape(scored["settings"]["name"])
     return f'<div class="boxes"><section class="box r0"><h2>{name}</h2><dl>{rates}</dl></section></div>'
 
 
@@ -122,7 +112,7 @@ def _rate(row: Row) -> str:
     return f"{row['top1']:.2f} %<small>[{row['top1_low']:.2f}, {row['top1_high']:.2f}]</small>"
 
 
-def _overview(document: Document, rows: Sequence[Row], names: Mapping[str, str]) -> str:
+def _overview(scored: Document, rows: Sequence[Row], names: Mapping[str, str]) -> str:
     """Draw the share of wrong answers of each language."""
     wrong = {
         row["lang"]: {
@@ -133,12 +123,12 @@ def _overview(document: Document, rows: Sequence[Row], names: Mapping[str, str])
         }
         for row in rows
     }
-    run = Run(document["settings"]["name"], Path(), datetime.now(), document["settings"], wrong, {}, {})
+    run = Run(scored["settings"]["name"], Path(), datetime.now(), scored["settings"], wrong, {}, {})
     drawn = charts.overview([run], [row["lang"] for row in rows], names)
     return f"<h2 id='overview'>Wrong answers of each language with 95 % interval, worst first</h2>{drawn}"
 
 
-def _by_language(document: Document, rows: Sequence[Row], names: Mapping[str, str]) -> str:
+def _by_language(scored: Document, rows: Sequence[Row], names: Mapping[str, str]) -> str:
     """Return the table that page.js sorts and filters."""
     heads = "".join(
         f'<th scope="col" data-column="{place}" aria-sort="{"ascending" if title == "top-1" else "none"}">'
@@ -148,7 +138,7 @@ def _by_language(document: Document, rows: Sequence[Row], names: Mapping[str, st
     body = []
     for row in rows:
         code, find = escape(row["lang"]), escape(f"{row['lang']} {row['class']} {names[row['lang']]}".lower())
-        wrong = [(name, count) for name, count in document["answers"][row["lang"]].items() if name != row["class"]]
+        wrong = [(name, count) for name, count in scored["answers"][row["lang"]].items() if name != row["class"]]
         listed = ", ".join(f"{escape(name)} {count}" for name, count in wrong[:3])
         listed += "" if row["known"] else " (not a class of this model)"
         body.append(
@@ -157,7 +147,7 @@ def _by_language(document: Document, rows: Sequence[Row], names: Mapping[str, st
             f'<td data-value="{sum(count for _, count in wrong)}">{listed}</td></tr>\n'
         )
     feet = "".join(
-        f'<tr data-lang="{key}"><th scope="row">{key}<small>{said}</small></th>{_cells(document[key])}<td></td></tr>'
+        f'<tr data-lang="{key}"><th scope="row">{key}<small>{said}</small></th>{_cells(scored[key])}<td></td></tr>'
         for key, said in ((MACRO, "mean over languages"), (MICRO, "over all utterances"))
     )
     return (
@@ -180,12 +170,12 @@ def _cells(row: Row) -> str:
     )
 
 
-def _lengths(document: Document) -> str:
+def _lengths(scored: Document) -> str:
     """Return the accuracies on crops beside those on the same utterances whole."""
-    if not document["lengths"]:
+    if not scored["lengths"]:
         return ""
     body = ""
-    for row in document["lengths"]:
+    for row in scored["lengths"]:
         keys = ("crop_macro", "crop_micro", "whole_macro", "whole_micro")
         cells = "".join(f"<td>{'' if row[key] is None else f'{row[key]:.2f}'}</td>" for key in keys)
         body += (
@@ -201,9 +191,9 @@ def _lengths(document: Document) -> str:
     )
 
 
-def _calibration(document: Document) -> str:
+def _calibration(scored: Document) -> str:
     """Draw how often answers of some confidence are right, before and after the temperature."""
-    sure = document["calibration"]
+    sure = scored["calibration"]
     fitted = sure["temperature"]
     curves = [("without temperature", "raw")] + ([("with it", "calibrated")] if fitted else [])
     key = "".join(f'<span class="r{place}">{title}</span>' for place, (title, _) in enumerate(curves))
@@ -226,7 +216,7 @@ def _calibration(document: Document) -> str:
             x, y = _EDGE + one["confidence"] * _SIDE, _SIDE - one["accuracy"] * _SIDE
             told = f"{title}: {one['utterances']:,} answers {100 * one['confidence']:.1f} % sure, "
             told += f"{100 * one['accuracy']:.1f} % right"
-            size = 2.5 + 5 * (one["utterances"] / document[MICRO]["utterances"]) ** 0.5
+            size = 2.5 + 5 * (one["utterances"] / scored[MICRO]["utterances"]) ** 0.5
             dots += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"><title>{told}</title></circle>'
         shapes += f'<g class="r{number}">{dots}</g>'
     return (
@@ -237,9 +227,9 @@ def _calibration(document: Document) -> str:
     )
 
 
-def _confusions(document: Document, names: Mapping[str, str], picture: Path | None) -> str:
+def _confusions(scored: Document, names: Mapping[str, str], picture: Path | None) -> str:
     """Return the most frequent wrong answers, and the matrix as a picture."""
-    pairs = document["confusions"]
+    pairs = scored["confusions"]
     body = "".join(
         f'<tr><th scope="row">{escape(names[row["lang"]])} <code>{escape(row["lang"])}</code></th>'
         f"<td>{_named(row['answer'])}</td><td>{row['utterances']:,}</td><td>{row['percent']:.1f}</td></tr>"
@@ -263,12 +253,12 @@ def _named(name: str) -> str:
     return f"{escape(row.name)} <code>{escape(name)}</code>" if row else f"<code>{escape(name)}</code>"
 
 
-def _language(document: Document, row: Row, names: Mapping[str, str], wrong: Sequence[Answer]) -> str:
+def _language(scored: Document, row: Row, names: Mapping[str, str], wrong: Sequence[Answer]) -> str:
     """Return the section of a language: what was answered, and its wrong answers, the surest first."""
     code, find = escape(row["lang"]), escape(f"{row['lang']} {row['class']} {names[row['lang']]}".lower())
     counts = "".join(
         f'<tr><th scope="row">{_named(name)}</th><td>{count:,}</td></tr>'
-        for name, count in list(document["answers"][row["lang"]].items())[:WRONG]
+        for name, count in list(scored["answers"][row["lang"]].items())[:WRONG]
     )
     listed = ""
     for answer in sorted(wrong, key=lambda one: (-one.best[0][1], one.uid))[:WRONG]:

@@ -1,7 +1,5 @@
 """The report as a person looks at it: evaluations side by side in one HTML file that asks nobody for anything."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from mms_recipes import __version__, languages, manifest
-from mms_recipes.report import beside, charts, confusions, differences, players, tables, utterances
+from mms_recipes.report import beside, charts, confusions, differences, document, players, tables, utterances
 from mms_recipes.report.confusions import Confusion
 from mms_recipes.report.runs import Key, Run, Word, read_words
 
@@ -62,22 +60,13 @@ def _document(
     audio: Mapping[Key, str],
     timed: Sequence[Mapping[Key, Sequence[Word]]],
 ) -> str:
-    """Return the page. Its policy lets no request out and no script run but its own, whatever the texts hold."""
-    script, style = (Path(__file__).with_name(f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("js", "css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; media-src 'self' file: data:"
-    )
     names = {lang: row.name if (row := languages.table().get(lang)) else lang for lang in langs}
     title = f"{', '.join(run.name for run in runs)}: error rates"
     apart = [differences.between(runs[0], run) for run in runs[1:]]
     counters = {lang: count_confusions(runs, lang) for lang in langs}
-    return "\n".join(
+    return document.document(
+        title,
         [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            f"<title>{escape(title)}</title><style>{style}</style></head><body>",
             _head(runs, title),
             _benchmark(runs[0].benchmark),
             tables.summary(runs, apart),
@@ -93,9 +82,8 @@ def _document(
             "<h2>Languages and their utterances</h2>",
             f"{_LEGEND}{_SURE if any(timed) else ''}</p>",
             *(_language(runs, lang, names, counters[lang], shown[lang], audio, timed) for lang in langs),
-            '<div id="player" hidden><code></code><audio controls preload="none"></audio></div>',
-            f"<script>{script}</script></body></html>\n",
-        ]
+        ],
+        "media-src 'self' file: data:",
     )
 
 
