@@ -81,7 +81,7 @@ setup(
     ],
     package_dir={"mms_recipes.configs": "configs", "mms_recipes.manifests": "manifests"},
     package_data={
-        "mms_recipes": ["paper_scores.tsv"],
+        "mms_recipes.evaluation": ["paper_scores.tsv"],
         "mms_recipes.report": ["page.css", "page.js"],
         "mms_recipes.configs": ["**/*.yaml"],
         "mms_recipes.manifests": ["languages.tsv", "lid126.txt", "lid256.txt"],

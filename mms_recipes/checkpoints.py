@@ -19,9 +19,10 @@ from fairseq.data import Dictionary
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 
-from mms_recipes import checkpoint_files, fairseq_compat, fairseq_configs, licences, stock_checkpoints
+from mms_recipes import checkpoint_files, fairseq_compat, licences
+from mms_recipes.conversion import fairseq_configs, stock_checkpoints
+from mms_recipes.conversion.portable import state_hash
 from mms_recipes.huggingface import names, reading
-from mms_recipes.portable import state_hash
 
 logger = logging.getLogger(__name__)
 

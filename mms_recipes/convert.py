@@ -13,7 +13,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from mms_recipes import converter, lid_classes, runner
+from mms_recipes import runner
+from mms_recipes.conversion import converter
+from mms_recipes.lid import classes as lid_classes
 
 
 def main() -> int:

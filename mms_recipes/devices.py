@@ -13,7 +13,8 @@ from fairseq.distributed import utils as distributed_utils
 from omegaconf import DictConfig
 from torch.multiprocessing.spawn import spawn
 
-from mms_recipes import manifest, slurm
+from mms_recipes import manifest
+from mms_recipes.cluster import slurm
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,9 @@
 import hydra
 from omegaconf import DictConfig
 
-from mms_recipes import config, evaluator, lid_evaluator, report, runner
+from mms_recipes import config, report, runner
+from mms_recipes.evaluation import evaluator
+from mms_recipes.lid import evaluator as lid_evaluator
 from mms_recipes.report import lid_files
 
 config.register()

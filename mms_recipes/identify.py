@@ -18,9 +18,11 @@ from pathlib import Path
 import mms_recipes.plugins  # noqa: F401  (first: it says how to install fairseq, and silences its import)
 
 # isort: split
-from mms_recipes import devices, file_languages, languages, lid_answers, runner, sources
-from mms_recipes.file_languages import FileLanguage, Options
-from mms_recipes.identifier import load_identifier
+from mms_recipes import devices, languages, runner, sources
+from mms_recipes.lid import answers as lid_answers
+from mms_recipes.lid import file_languages
+from mms_recipes.lid.file_languages import FileLanguage, Options
+from mms_recipes.lid.identifier import load_identifier
 
 logger = logging.getLogger(__name__)
 

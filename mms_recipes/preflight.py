@@ -10,7 +10,9 @@ import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from omegaconf import DictConfig
 
-from mms_recipes import adapter_files, checkpoints, fairseq_compat, lid_checkpoints, manifest, units, validation
+from mms_recipes import adapter_files, checkpoints, fairseq_compat, manifest, units
+from mms_recipes.corpora import validation
+from mms_recipes.lid import checkpoints as lid_checkpoints
 from mms_recipes.tasks import lid
 from mms_recipes.tasks.finetuning import job_languages
 from mms_recipes.tasks.pretraining import corpus_languages, find_corpora

@@ -27,19 +27,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from mms_recipes import (
-    __version__,
-    checkpoints,
-    claim,
-    config,
-    devices,
-    manifest,
-    preemption,
-    preflight,
-    progress,
-    run_state,
-)
+from mms_recipes import __version__, checkpoints, config, devices, manifest, preflight
 from mms_recipes import run_folder as run_folders
+from mms_recipes.cluster import claim, preemption, progress, run_state
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mms_recipes import run_state
-from mms_recipes.run_state import PENDING, RUNNING, State
+from mms_recipes.cluster import run_state
+from mms_recipes.cluster.run_state import PENDING, RUNNING, State
 
 FEW_LANGUAGES = 30  # up to so many are shown one by one without being asked for
 COLUMNS = ("", "job", "state", "updates", "dev CER", "audio/s", "min left", "")

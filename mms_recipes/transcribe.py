@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from mms_recipes import runner, sources, transcripts
-from mms_recipes.listener import Limits
-from mms_recipes.routing import Routes
+from mms_recipes import runner, sources
 from mms_recipes.transcriber import Transcriber, expected_seconds
-from mms_recipes.transcripts import Transcript
+from mms_recipes.transcription import transcripts
+from mms_recipes.transcription.listener import Limits
+from mms_recipes.transcription.routing import Routes
+from mms_recipes.transcription.transcripts import Transcript
 
 
 def main() -> int:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import)
-from mms_recipes import devices, languages, recordings, routing
+from mms_recipes import devices, languages, recordings
 from mms_recipes.audio_files import AudioError
 from mms_recipes.decoding import word_times
 from mms_recipes.decoding.word_times import Timing
-from mms_recipes.listener import Heard, Job, Limits, Listener
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, open_recognizer
-from mms_recipes.routing import Route, Routes
 from mms_recipes.sources import AUTO, Source
-from mms_recipes.transcripts import Transcript
+from mms_recipes.transcription import routing
+from mms_recipes.transcription.listener import Heard, Job, Limits, Listener
+from mms_recipes.transcription.routing import Route, Routes
+from mms_recipes.transcription.transcripts import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +61,12 @@ class Transcriber:
         self._require([*self.routes.preferred, *([fallback] if fallback and fallback != routing.NEAREST else [])])
         self._search = None
         if lm is not None:
-            from mms_recipes.lm_search import LMSearch  # takes time to import, and an extra
+            from mms_recipes.transcription.lm_search import LMSearch  # takes time to import, and an extra
 
             self._search = LMSearch(lm)
         self._router = None
         if lid is not None:
-            from mms_recipes.router import Router
+            from mms_recipes.transcription.router import Router
 
             self._router = Router(lid, self.routes, self.recognizer.available, self.device)
 

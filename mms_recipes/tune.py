@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from mms_recipes import config, runner, tuner
+from mms_recipes import config, runner
+from mms_recipes.evaluation import tuner
 
 config.register()
 

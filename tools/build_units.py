@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import languages, units, validation
+from mms_recipes import languages, units
+from mms_recipes.corpora import validation
 from mms_recipes.manifest import read_lines, write_bytes, write_dictionary, write_text
 from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 from mms_recipes.units import Units

@@ -21,8 +21,8 @@ from lm_corpus import Corpus
 from tqdm import tqdm
 
 from mms_recipes.decoding.language_model import ARPA_START, HIGHEST_ORDER, ORDER_OF_WHEELS
+from mms_recipes.decoding.ngrams import Recipe
 from mms_recipes.manifest import write_text
-from mms_recipes.ngrams import Recipe
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 KEPT, SHOWN = 200, 12  # last lines of a program; and of one that failed, in the message

@@ -17,8 +17,8 @@ from typing import Any
 from segment_audio import end_with_parent
 from tqdm import tqdm
 
-from mms_recipes.lm_text import Block, Encode, Sentences, add_counts, read_blocks
-from mms_recipes.lm_text import prepare as prepare_block
+from mms_recipes.decoding.lm_text import Block, Encode, Sentences, add_counts, read_blocks
+from mms_recipes.decoding.lm_text import prepare as prepare_block
 from mms_recipes.manifest import write_text
 
 TEXT, COUNTS, INPUTS = "text.gz", "counts.json", "inputs.json"

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, languages, manifest, run_state
+from mms_recipes import adapter_files, checkpoints, languages, manifest
 from mms_recipes.adapter_files import Adapter
+from mms_recipes.cluster import run_state
 
 SHOWN = 20
 

@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mms_recipes import evaluator, report
+from mms_recipes import report
+from mms_recipes.evaluation import evaluator
 from mms_recipes.report import shards
 
 

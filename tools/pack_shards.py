@@ -29,6 +29,7 @@ import soundfile
 from tqdm import tqdm
 
 from mms_recipes import audio_files, languages
+from mms_recipes.corpora.validation import SPLITS, find_languages
 from mms_recipes.manifest import (
     LABEL_SUFFIXES,
     SAMPLE_RATE,
@@ -40,7 +41,6 @@ from mms_recipes.manifest import (
     write_text,
 )
 from mms_recipes.unit_kinds import UnitKind
-from mms_recipes.validation import SPLITS, find_languages
 
 LOSSLESS = ("PCM_16", "PCM_24")  # what FLAC keeps sample for sample; wav of another kind stays as it is
 AT_ONCE = 64  # utterances read ahead of the one that is written

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mms_recipes import languages
-from mms_recipes.preparation import Source, SplitSource, SplitSummary, finish, prepare_language
+from mms_recipes.corpora.preparation import Source, SplitSource, SplitSummary, finish, prepare_language
+from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
-from mms_recipes.validation import SPLITS
 
 COLUMNS = {"raw": 2, "transcription": 3}  # of the tsv: id, file name, raw transcription, transcription, ...
 

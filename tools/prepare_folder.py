@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mms_recipes import languages
-from mms_recipes.preparation import Source, SplitSource, finish, prepare_language
+from mms_recipes.corpora.preparation import Source, SplitSource, finish, prepare_language
+from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
-from mms_recipes.validation import SPLITS
 
 PATH_COLUMNS = ("path", "audio", "file")
 TEXT_COLUMNS = ("text", "sentence", "transcription")

@@ -44,9 +44,9 @@ from segment_recording import (
 from tqdm import tqdm
 
 from mms_recipes import languages
+from mms_recipes.corpora.segmentation import Rules, divide
+from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.manifest import SAMPLE_RATE, write_text
-from mms_recipes.segmentation import Rules, divide
-from mms_recipes.validation import SPLITS
 
 SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
 SUFFIXES |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph", ".wave"}

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mms_recipes import languages, manifest, validation
+from mms_recipes import languages, manifest
+from mms_recipes.corpora import validation
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from mms_recipes.corpora.validation import SPLITS, validate
 from mms_recipes.languages import resolve
 from mms_recipes.unit_kinds import UnitKind
-from mms_recipes.validation import SPLITS, validate
 
 
 def main(arguments: list[str] | None = None) -> int:

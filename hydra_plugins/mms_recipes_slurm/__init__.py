@@ -1,6 +1,7 @@
 """Hydra's launcher behind `hydra/launcher=slurm`; Hydra takes launchers only from the namespace `hydra_plugins`.
 
-Everything but the contact with Hydra is in mms_recipes.submission. Without the extra `cluster` there is no launcher.
+Everything but the contact with Hydra is in mms_recipes.cluster.submission.
+Without the extra `cluster` there is no launcher.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ if SlurmQueueConf is not None:
         """Submits what is not finished and returns; each job runs as submitit's own launcher has it."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            from mms_recipes import submission
+            from mms_recipes.cluster import submission
 
             jobs = submission.compose(self.config, job_overrides, self.hydra_context.config_loader, initial_job_idx)
             submission.launch(self, jobs, self.params)

@@ -1,29 +1,25 @@
 """Read a folder of Hugging Face's Wav2Vec2 models: pretraining, CTC, MMS's adapters, language identification.
 
-Weights come from safetensors (one file or several) or, with torch's restricted loader, from pytorch_model.bin; all are
-memory-mapped, and adapters are opened when they are asked for.
+Weights are memory-mapped, and adapters are opened when they are asked for.
 """
 
 import functools
 import json
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
 
-from mms_recipes import fairseq_configs, licences
-from mms_recipes.huggingface import configs, names
+from mms_recipes import licences
+from mms_recipes.conversion import fairseq_configs
+from mms_recipes.conversion.portable import ENCODER, HEAD, Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.huggingface import configs, names, weights
 from mms_recipes.huggingface.vocabularies import Vocabularies, read_json
-from mms_recipes.portable import ENCODER, HEAD, Kind, LanguagePart, OnDemand, Portable
 
 PREFIX = "wav2vec2."
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 UNITS_FILE = "units.json"
 ADAPTER_FILE = re.compile(r"adapter\.(.+)\.(safetensors|bin)")
 
@@ -37,7 +33,7 @@ def read(folder: str | Path) -> Portable:
     """Read a model. Raises FileNotFoundError or ValueError: files that are not there, cut off, or of another model."""
     folder = Path(folder)
     config = read_json(folder / "config.json")
-    tensors = names.old_weight_norm(read_weights(folder))
+    tensors = names.old_weight_norm(weights.read_weights(folder))
     kind = _kind(tensors, config, folder)
     where = str(folder / "config.json")
     model = configs.to_fairseq(config, where, quantizer=kind == Kind.pretraining)
@@ -182,7 +178,7 @@ def adapter_files(folder: Path) -> dict[str, Path]:
 
 
 def _read_adapter(path: Path, num_blocks: int) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in read_tensors(path).items()}
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in weights.read_tensors(path).items()}
     table = _turned(names.adapters(num_blocks)) | _turned(names.CTC_HEAD)
     renamed = names.rename(tensors, table, str(path))
     weight, bias = renamed.pop("proj.weight"), renamed.pop("proj.bias")
@@ -193,7 +189,7 @@ def _require_base(path: Path, base_hash: Callable[[], str]) -> None:
     """Raise ValueError for an adapter that says it is of another base; those written elsewhere do not say."""
     if path.suffix != ".safetensors":
         return
-    with _whole(path), safetensors.safe_open(path, "pt") as file:
+    with weights.whole(path), safetensors.safe_open(path, "pt") as file:
         stated = (file.metadata() or {}).get("base_hash")
     if stated and json.loads(stated) != base_hash():
         raise ValueError(
@@ -209,57 +205,6 @@ def _require_shapes(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, 
             f"{path}: {wrong}: found {tuple(tensors[wrong].shape)}, expected {tuple(expected[wrong])}; it is of "
             "another base"
         )
-
-
-# ---- files
-
-
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """All weights of a model's folder, memory-mapped."""
-    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if file is None:
-        raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHTS)}")
-    if not file.name.endswith(".index.json"):
-        return read_tensors(file)
-    shards = read_json(file).get("weight_map")
-    if not isinstance(shards, dict):
-        raise ValueError(f"{file}: no weight_map inside")
-    tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(shards.values())):
-        path = folder / Path(str(shard)).name  # never outside the folder
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: not there, but {file.name} names it; download the whole folder")
-        tensors |= read_tensors(path)
-    missing = sorted(set(shards) - set(tensors))
-    if missing:
-        raise ValueError(f"{file}: {missing[0]!r} is in none of the files that it names")
-    return tensors
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name from a .safetensors file or, restricted to tensors, from a .bin file; memory-mapped."""
-    with _whole(path):
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ValueError(f"{path}: expected tensors by name")
-    return dict(content)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Say of a file that cannot be read what is wrong with it."""
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: refused: it holds Python objects beside tensors, which would run code when read "
-            f"({str(error).splitlines()[0]}); take the .safetensors file of the model"
-        ) from error
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: cut off, or no file of tensors ({error}); download it again") from error
 
 
 # ---- what else the folder says

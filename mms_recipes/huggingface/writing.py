@@ -10,10 +10,10 @@ import safetensors.torch
 import torch
 
 from mms_recipes import licences, manifest
+from mms_recipes.conversion.portable import ENCODER, HEAD, Kind, Portable
 from mms_recipes.huggingface import configs, names
 from mms_recipes.huggingface.reading import UNITS_FILE
 from mms_recipes.huggingface.vocabularies import TOKENIZER, to_vocabulary
-from mms_recipes.portable import ENCODER, HEAD, Kind, Portable
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import MISSING, OmegaConf
 from torch import nn
 
-from mms_recipes import lid_checkpoints
-from mms_recipes.lid_checkpoints import LIDCheckpoint
+from mms_recipes.lid import checkpoints
+from mms_recipes.lid.checkpoints import LIDCheckpoint
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class LIDModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: LIDConfig, task: Any) -> "LIDModel":
         """Read the base, and give its classes that task.classes has too their old weights."""
-        start = lid_checkpoints.read_start(cfg.base)
+        start = checkpoints.read_start(cfg.base)
         trained = start if isinstance(start, LIDCheckpoint) else None
         base = start.base if isinstance(start, LIDCheckpoint) else start
         encoder = build_encoder(base.cfg, cfg)

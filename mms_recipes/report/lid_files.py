@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import lid_scores, manifest
-from mms_recipes.calibration import Temperature
-from mms_recipes.lid_scores import MACRO, MICRO, Answer, Crops
+from mms_recipes import manifest
+from mms_recipes.lid import scores
+from mms_recipes.lid.calibration import Temperature
+from mms_recipes.lid.scores import MACRO, MICRO, Answer, Crops
 from mms_recipes.report import lid_figures, lid_page
 
 logger = logging.getLogger(__name__)
@@ -28,16 +29,16 @@ def write(
     benchmark: Document | None,
 ) -> None:
     """Write predictions.tsv, scores.tsv, confusion.png (needs matplotlib), report.html and last scores.json."""
-    *rows, macro, micro = lid_scores.language_rows(answers)
+    *rows, macro, micro = scores.language_rows(answers)
     document = {
         "settings": dict(settings),
         "languages": {row["lang"]: row for row in rows},
         MACRO: macro,
         MICRO: micro,
-        "lengths": [lid_scores.length_row(one) for one in crops],
-        "calibration": lid_scores.calibration_scores(answers) | {"temperature": asdict(fitted) if fitted else None},
-        "confusions": lid_scores.confusion_pairs(answers),
-        "answers": lid_scores.answer_counts(answers),
+        "lengths": [scores.length_row(one) for one in crops],
+        "calibration": scores.calibration_scores(answers) | {"temperature": asdict(fitted) if fitted else None},
+        "confusions": scores.confusion_pairs(answers),
+        "answers": scores.answer_counts(answers),
     }
     if benchmark:
         document["benchmark"] = dict(benchmark)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mms_recipes import __version__, languages
-from mms_recipes.lid_scores import MACRO, MICRO, Answer
+from mms_recipes.lid.scores import MACRO, MICRO, Answer
 from mms_recipes.report import charts, document
 from mms_recipes.report.runs import Run
 

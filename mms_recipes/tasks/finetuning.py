@@ -13,8 +13,10 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import OmegaConf, open_dict
 
-from mms_recipes import checkpoints, languages, progress, sampling, validation
+from mms_recipes import checkpoints, languages, sampling
 from mms_recipes.adapter_files import UNITS
+from mms_recipes.cluster import progress
+from mms_recipes.corpora import validation
 from mms_recipes.data.mixture import MixtureDataset, read_corpus
 from mms_recipes.metrics import ErrorCounts
 from mms_recipes.tasks.speech import SpeechTask, SpeechTaskConfig

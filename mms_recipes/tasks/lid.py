@@ -9,10 +9,11 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import open_dict
 
-from mms_recipes import lid_classes, manifest, sampling
+from mms_recipes import manifest, sampling
 from mms_recipes.data.augmentation import Augmentation
 from mms_recipes.data.identification import IdentificationDataset
 from mms_recipes.data.mixture import Corpus, read_corpus
+from mms_recipes.lid import classes as lid_classes
 from mms_recipes.tasks.pretraining import PretrainingConfig, corpus_languages, find_corpora
 from mms_recipes.tasks.speech import SpeechTask, SpeechTaskConfig
 

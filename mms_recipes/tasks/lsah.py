@@ -13,7 +13,8 @@ from fairseq.tasks import register_task
 from fairseq.utils import move_to_cuda
 from omegaconf import II
 
-from mms_recipes import adapter_files, progress
+from mms_recipes import adapter_files
+from mms_recipes.cluster import progress
 from mms_recipes.data.mixture import MixtureDataset
 from mms_recipes.data.rounds import RoundIterator, Rounds
 from mms_recipes.tasks.finetuning import FinetuningConfig, FinetuningTask

@@ -11,7 +11,8 @@ from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import register_task
 from omegaconf import II
 
-from mms_recipes import languages, manifest, sampling, validation
+from mms_recipes import languages, manifest, sampling
+from mms_recipes.corpora import validation
 from mms_recipes.data.mixture import Corpus, MixtureDataset, read_corpus
 from mms_recipes.tasks.speech import SpeechTask, SpeechTaskConfig
 from mms_recipes.watchdog import Watchdog

@@ -14,7 +14,7 @@ from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING
 
-from mms_recipes import progress
+from mms_recipes.cluster import progress
 from mms_recipes.data.mixture import MixtureDataset
 
 T = TypeVar("T")

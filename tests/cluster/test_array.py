@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mms_recipes import adapter_files, run_state
+from mms_recipes import adapter_files
+from mms_recipes.cluster import run_state
 from tests.cluster import jobs
 from tests.fairseq import tones
 

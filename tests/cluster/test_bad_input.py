@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import run_state
+from mms_recipes.cluster import run_state
 from tests.cluster import jobs
 
 pytestmark = pytest.mark.slow

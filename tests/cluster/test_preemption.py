@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mms_recipes import adapter_files, checkpoints, run_state
+from mms_recipes import adapter_files, checkpoints
+from mms_recipes.cluster import run_state
 from tests.cluster import jobs, slurm
 from tests.fairseq import tones
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import slurm
+from mms_recipes.cluster import slurm
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from mms_recipes import benchmarks, config, runner
+from mms_recipes import config, runner
+from mms_recipes.evaluation import benchmarks
 
 NUM_FILES = 53
 GROUPS = ("task", "model", "criterion", "optimizer", "lr_scheduler")

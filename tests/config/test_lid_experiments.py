@@ -2,7 +2,7 @@
 
 import pytest
 
-from mms_recipes import lid_classes
+from mms_recipes.lid import classes as lid_classes
 from tests.config.test_compose import composed, missing_keys
 
 SIZES = {126: "lid126", 256: "lid256"} | {size: f"lid{size}_ours" for size in (512, 1024, 2048, 4017)}

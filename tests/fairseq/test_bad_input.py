@@ -16,8 +16,9 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, config, evaluator, manifest, preflight, runner
+from mms_recipes import adapter_files, checkpoints, config, manifest, preflight, runner
 from mms_recipes.criterions import ctc
+from mms_recipes.evaluation import evaluator
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.tasks.finetuning import FinetuningTask
 from tests.fairseq import tones

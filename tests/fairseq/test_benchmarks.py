@@ -7,7 +7,8 @@ import prepare_fleurs
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mms_recipes import benchmarks, config, evaluator, report
+from mms_recipes import config, report
+from mms_recipes.evaluation import benchmarks, evaluator
 from tests.fairseq import tones
 
 SPEECH = Path(__file__).parents[2].parent / "shared" / "speech"

@@ -15,7 +15,8 @@ import pytest
 import torch
 import transformers
 
-from mms_recipes import adapter_files, checkpoints, converter, licences, stock_checkpoints
+from mms_recipes import adapter_files, checkpoints, licences
+from mms_recipes.conversion import converter, stock_checkpoints
 from mms_recipes.huggingface import configs
 from mms_recipes.recognizer import load_recognizer
 from mms_recipes.units import LETTERS as LETTERS_AS_UNITS

@@ -16,9 +16,10 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
-from mms_recipes import config, evaluator, manifest, text
+from mms_recipes import config, manifest, text
 from mms_recipes.decoding import beam, pool
 from mms_recipes.decoding.beam import BeamOptions
+from mms_recipes.evaluation import evaluator
 from tests.fairseq import tones
 from tests.fairseq.small import dictionary
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mms_recipes import config, evaluator
+from mms_recipes import config
+from mms_recipes.evaluation import evaluator
 from tests.fairseq import tones
 from tests.fairseq.small import Pretrained
 from tools import merge_scores

@@ -10,7 +10,8 @@ import transformers
 from fairseq import checkpoint_utils, tasks
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, converter, portable
+from mms_recipes import adapter_files, checkpoints
+from mms_recipes.conversion import converter, portable
 from mms_recipes.recognizer import load_recognizer, open_recognizer
 from tests.fairseq.travelling import (
     LETTERS,

@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from mms_recipes import lid_checkpoints
-from mms_recipes.identifier import load_identifier
+from mms_recipes.lid import checkpoints
+from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.models.lid import LIDConfig, LIDModel
 from tests.fairseq import lid_models
 from tests.fairseq.lid_models import CLASSES
@@ -165,7 +165,7 @@ def test_start_from_pretraining(pretrained: Pretrained, batch: tuple[torch.Tenso
     for name, tensor in model.w2v_encoder["w2v_model"].state_dict().items():
         torch.testing.assert_close(tensor, pretrained.model.state_dict()[name])
     assert [name for name, p in model.named_parameters() if p.requires_grad] == [
-        f"pooling_layer.{name}" for name in lid_checkpoints.HEAD_TENSORS
+        f"pooling_layer.{name}" for name in checkpoints.HEAD_TENSORS
     ]
     assert model.train().pooling_layer.training and not model.w2v_encoder["w2v_model"].training
 

@@ -14,19 +14,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mms_recipes import (
-    calibration,
-    config,
-    file_languages,
-    identify,
-    lid_answers,
-    lid_evaluator,
-    manifest,
-    recordings,
-)
-from mms_recipes.calibration import Temperature
-from mms_recipes.file_languages import FileLanguage, Options
-from mms_recipes.identifier import load_identifier
+from mms_recipes import config, identify, manifest, recordings
+from mms_recipes.lid import answers, calibration, evaluator, file_languages
+from mms_recipes.lid.calibration import Temperature
+from mms_recipes.lid.file_languages import FileLanguage, Options
+from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.manifest import Utterance
 from tests.fairseq import lid_models
 from tests.fairseq.lid_models import CLASSES
@@ -64,7 +56,7 @@ def files(folder: Path) -> list[Path]:
 
 def heard(model: Path, paths: list[Path], **options: Any) -> list[FileLanguage | ValueError]:
     identifier = load_identifier(model, CPU)
-    choice = lid_answers.open_choice(identifier, model)
+    choice = answers.open_choice(identifier, model)
     return list(file_languages.identify(identifier, choice, paths, Options(**options)))
 
 
@@ -110,7 +102,7 @@ def test_und(model: Path, tmp_path: Path) -> None:
     assert (first.lang, first.best, [span.lang for span in first.spans]) == ("und", [], ["und"])
     assert second.lang == second.best[0][0] != "und"
     assert [span.lang for span in third.spans] == ["und", third.lang]
-    softer = Temperature(4.0, 1, "", "dev", lid_answers.fingerprint(load_identifier(model, CPU)))
+    softer = Temperature(4.0, 1, "", "dev", answers.fingerprint(load_identifier(model, CPU)))
     calibration.write_temperature(model, softer)
     (calm,) = heard(model, [loud])
     assert isinstance(calm, FileLanguage) and calm.lang == second.lang and calm.best[0][1] < second.best[0][1]
@@ -208,7 +200,7 @@ def settings(*overrides: str) -> DictConfig:
 def scores(model: Path, data: Path, *overrides: str) -> dict[str, Any]:
     out = data.parent / "scores"
     cfg = settings(f"checkpoint={model}", f"data={data}", f"out={out}", "lid.lengths=[1,2]", *overrides)
-    return dict(json.loads((lid_evaluator.evaluate(cfg) / "scores.json").read_text()))
+    return dict(json.loads((evaluator.evaluate(cfg) / "scores.json").read_text()))
 
 
 def test_scores(model: Path, data: Path, capsys: Any, caplog: Any) -> None:
@@ -273,7 +265,7 @@ def test_what_does_not_fit(model: Path, data: Path, overrides: list[str], said: 
             given = ["device=cpu", f"checkpoint={model}", f"data={data}", f"out={data}/o", *overrides]
             cfg = compose("evaluate", overrides=given)
         with pytest.raises(ValueError, match=said):
-            lid_evaluator.evaluate(cfg)
+            evaluator.evaluate(cfg)
         return
     with pytest.raises(ValueError, match=said):
         scores(model, data, *overrides)
@@ -295,4 +287,4 @@ def test_bad_audio_of_a_manifest(model: Path, data: Path) -> None:
 def test_another_kind_of_model(data: Path, pretrained: Any) -> None:
     cfg = settings(f"checkpoint={pretrained.path}", f"data={data}", f"out={data}/o")
     with pytest.raises(ValueError, match="expected one for language identification"):
-        lid_evaluator.evaluate(cfg)
+        evaluator.evaluate(cfg)

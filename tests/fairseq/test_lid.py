@@ -14,10 +14,11 @@ import torch
 from fairseq.logging import metrics as fairseq_metrics
 from omegaconf import OmegaConf
 
-from mms_recipes import checkpoints, lid_checkpoints, manifest
+from mms_recipes import checkpoints, manifest
 from mms_recipes.criterions.lid import LIDCriterion
 from mms_recipes.data.identification import IdentificationDataset
-from mms_recipes.identifier import load_identifier
+from mms_recipes.lid import checkpoints as lid_checkpoints
+from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.tasks.lid import LIDTask, LIDTaskConfig, class_weights, read_corpora
 from tests.fairseq import tones
 from tests.fairseq.small import Pretrained

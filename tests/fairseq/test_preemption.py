@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mms_recipes import adapter_files, checkpoint_files, checkpoints, preemption
+from mms_recipes import adapter_files, checkpoint_files, checkpoints
+from mms_recipes.cluster import preemption
 from tests.fairseq import tones
 from tests.fairseq.small import Pretrained
 from tests.fairseq.test_resume import BASE_KEY, RUNS

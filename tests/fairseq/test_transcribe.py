@@ -19,17 +19,18 @@ import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from omegaconf import OmegaConf
 
-import mms_recipes.listener
-from mms_recipes import adapter_files, calibration, checkpoints, lid_answers, recordings, transcribe, transcriber
+import mms_recipes.transcription.listener
+from mms_recipes import adapter_files, checkpoints, recordings, transcribe, transcriber
 from mms_recipes.adapter_files import Adapter
 from mms_recipes.data import audio
-from mms_recipes.listener import Limits
+from mms_recipes.lid import answers, calibration
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import PIECE_FRAMES, FrozenEncoder
 from mms_recipes.recognizer import load_recognizer
-from mms_recipes.routing import Routes
 from mms_recipes.sources import Source
 from mms_recipes.transcriber import Transcriber
+from mms_recipes.transcription.listener import Limits
+from mms_recipes.transcription.routing import Routes
 from tests.fairseq import lid_models
 from tests.fairseq.small import Pretrained, dictionary, small_config
 from tests.fairseq.test_decoding import write_arpa
@@ -186,14 +187,14 @@ def test_the_same_windows_come_from_a_file_and_from_memory(adapters: Path, tmp_p
     soundfile.write(path, voice(47.123, 2), 22_050)
     model = Transcriber(adapters)
     model.recognizer.add_languages(["eng"])
-    listener = mms_recipes.listener.Listener(model.recognizer, Limits(100, 0, 20))
-    job = mms_recipes.listener.Job(0, path, "eng", 47.123)
+    listener = mms_recipes.transcription.listener.Listener(model.recognizer, Limits(100, 0, 20))
+    job = mms_recipes.transcription.listener.Job(0, path, "eng", 47.123)
     ((_, streamed),) = listener.hear([job], lambda seconds: None)
     listener.limits.whole = 100
     (whole,) = listener._pieces(job)
     pieces = listener._cut(whole)
     frames = [(piece.first, found) for piece in pieces for _, found in listener._listen([piece])]
-    np.testing.assert_array_equal(mms_recipes.windows.stitch(frames).path_T, streamed.frames.path_T)
+    np.testing.assert_array_equal(mms_recipes.transcription.windows.stitch(frames).path_T, streamed.frames.path_T)
 
 
 def test_progress_tells_all_the_audio(adapters: Path, files: list[Path], tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_progress_tells_all_the_audio(adapters: Path, files: list[Path], tmp_pat
 SHORT_OF_MEMORY = """
 import logging, resource, sys
 from pathlib import Path
-from mms_recipes.listener import Limits
+from mms_recipes.transcription.listener import Limits
 from mms_recipes.transcriber import Transcriber
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
@@ -270,7 +271,7 @@ def test_a_language_model_decodes_stretches_as_evaluate_decodes_utterances(
 ) -> None:
     pytest.importorskip("flashlight.lib.text")
     from mms_recipes.decoding import beam, language_model
-    from mms_recipes.lm_search import SEGMENT_SECONDS
+    from mms_recipes.transcription.lm_search import SEGMENT_SECONDS
 
     for lang in ("eng", "jpn"):
         (tmp_path / "lms" / lang).mkdir(parents=True)
@@ -302,11 +303,11 @@ def test_auto_sends_each_file_to_the_adapter_of_its_language(adapters: Path, fil
         assert transcript.lang in LETTERS and 0 < transcript.lang_probability <= 1
         assert transcript.text == alone(adapters, path, transcript.lang)
         assert json.loads(transcript.as_json())["lang_probability"] == transcript.lang_probability
-    identifier = mms_recipes.identifier.load_identifier(lid, torch.device("cpu"))
+    identifier = mms_recipes.lid.identifier.load_identifier(lid, torch.device("cpu"))
     source = torch.from_numpy(recordings.normalized(recordings.read(files[0])[0]))
     probabilities = identifier.logits(source[None], torch.tensor([len(source)])).softmax(-1)[0]
     first = identifier.classes[int(probabilities.argmax())]
-    temperature = calibration.Temperature(10.0, 9, "data", "dev", lid_answers.fingerprint(identifier))
+    temperature = calibration.Temperature(10.0, 9, "data", "dev", answers.fingerprint(identifier))
     calibration.write_temperature(lid, temperature)  # as evaluate leaves it: much less sure
     (calm,) = Transcriber(adapters, lid=lid, routes=Routes(fallback="nearest")).transcribe(files[:1], "auto")
     assert calm.lang_probability is not None and found[0].lang_probability is not None
@@ -347,8 +348,8 @@ def test_the_command_reads_lists_and_writes_json(adapters: Path, files: list[Pat
 
 @pytest.mark.slow
 def test_opening_a_model_does_not_import_torchs_compiler(adapters: Path) -> None:
-    code = "import sys; from mms_recipes.transcriber import Transcriber; Transcriber(sys.argv[1], device='cpu'); "
-    code += "sys.exit('torch._dynamo' in sys.modules)"
+    code = "import sys; from mms_recipes.transcriber import Transcriber; "
+    code += "Transcriber(sys.argv[1], device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, adapters], check=False).returncode == 0
 
 

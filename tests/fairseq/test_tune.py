@@ -12,9 +12,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mms_recipes import config, emissions, evaluator, languages, tuner
+from mms_recipes import config, languages
 from mms_recipes.decoding import beam, pool
-from mms_recipes.emission_files import CONTENTS
+from mms_recipes.evaluation import emissions, evaluator, tuner
+from mms_recipes.evaluation.emission_files import CONTENTS
 from tests.fairseq import tones
 from tests.fairseq.test_decoding import LANGS, write_models
 

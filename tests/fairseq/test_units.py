@@ -10,8 +10,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, config, evaluator, manifest, runner
+from mms_recipes import adapter_files, checkpoints, config, manifest, runner
 from mms_recipes.decoding import beam
+from mms_recipes.evaluation import evaluator
 from mms_recipes.recognizer import read_spelling
 from mms_recipes.unit_kinds import UnitKind
 from mms_recipes.units import LETTERS, Units, read_units

@@ -13,7 +13,9 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, config, evaluator, listener, manifest, metrics, transcriber
+from mms_recipes import adapter_files, checkpoints, config, manifest, metrics, transcriber
+from mms_recipes.evaluation import evaluator
+from mms_recipes.transcription import listener
 from tests.fairseq import tones
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import benchmarks, metrics, report
+from mms_recipes import metrics, report
+from mms_recipes.evaluation import benchmarks
 from mms_recipes.report import UtteranceScore
 
 # language, uid, reference, what two models made of it

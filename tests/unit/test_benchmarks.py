@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mms_recipes import benchmarks, languages, report
-from mms_recipes.benchmarks import PROTOCOLS
+from mms_recipes import languages, report
+from mms_recipes.evaluation import benchmarks
+from mms_recipes.evaluation.benchmarks import PROTOCOLS
 from mms_recipes.report import MACRO, UtteranceScore, beside
 from tests.unit.evaluations import utterance
 

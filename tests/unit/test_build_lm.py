@@ -19,7 +19,7 @@ import lm_corpus
 import pytest
 from kenlm_programs import Programs
 
-from mms_recipes import lm_text, ngrams
+from mms_recipes.decoding import lm_text, ngrams
 from mms_recipes.decoding.language_model import read_order, read_vocabulary
 from mms_recipes.manifest import SPECIAL_TOKENS, count_letters, read_dictionary, write_dictionary
 from mms_recipes.text import to_letters

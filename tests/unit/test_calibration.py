@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mms_recipes import calibration
-from mms_recipes.calibration import Temperature
+from mms_recipes.lid import calibration
+from mms_recipes.lid.calibration import Temperature
 
 FITTED = Temperature(1.7, 12, "manifests/demo", "dev", "abc")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import claim
+from mms_recipes.cluster import claim
 
 
 def write(path: Path, holder: claim.Holder) -> None:
@@ -23,7 +23,7 @@ def hold(path: Path, **variables: str) -> subprocess.Popen[str]:
     code = """
 import sys
 from pathlib import Path
-from mms_recipes import claim
+from mms_recipes.cluster import claim
 claim.BEAT_SECONDS = 0.1
 with claim.claimed(Path(sys.argv[1]), "trained"):
     print("held", flush=True)

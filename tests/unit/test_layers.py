@@ -12,17 +12,16 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "licences "
-    "alignment audio_files benchmarks claim curves languages lid_classes lm_text manifest metrics ngrams "
-    "preparation problems progress recordings report routing run_state sampling segmentation slurm "
-    "sources subtitles text unit_kinds units validation watchdog calibration language_spans lid_protocol lid_scores",
-    "decoding": "decoding models.adapters transcripts windows",
-    "plug-ins": "fairseq_configs portable proof stock_checkpoints "
-    "adapter_files checkpoint_files checkpoints criterions data emission_files emissions fairseq_compat huggingface "
-    "identifier lid_checkpoints models optimizers plugins recognizer sharding tasks lid_answers",
-    "engine": "converter "
-    "config devices evaluator listener lm_search preemption preflight router run_folder runner sbatch submission "
-    "sweep transcriber tuner file_languages lid_evaluator",
+    "domain": "alignment audio_files corpora curves languages licences manifest metrics recordings report sampling "
+    "sources text unit_kinds units watchdog cluster.claim cluster.progress cluster.run_state cluster.slurm "
+    "decoding.lm_text decoding.ngrams evaluation.benchmarks lid.calibration lid.classes lid.protocol lid.scores "
+    "lid.spans transcription.routing transcription.subtitles",
+    "decoding": "decoding models.adapters transcription.transcripts transcription.windows",
+    "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat huggingface models "
+    "optimizers plugins recognizer sharding tasks conversion.fairseq_configs conversion.portable conversion.proof "
+    "conversion.stock_checkpoints evaluation.emission_files evaluation.emissions lid.answers lid.checkpoints "
+    "lid.identifier",
+    "engine": "cluster config conversion devices evaluation lid preflight run_folder runner transcriber transcription",
     "commands": "convert evaluate identify report.__main__ status train transcribe tune",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.

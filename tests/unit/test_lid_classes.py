@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import languages, lid_classes
+from mms_recipes import languages
+from mms_recipes.lid import classes as lid_classes
 
 # first classes of each list (facts: model cards of facebook/mms-lid-*)
 META_FIRST = ["ara", "cmn", "eng", "spa", "fra", "mlg", "swe", "por", "vie", "ful"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import lid_protocol, lid_scores
-from mms_recipes.lid_scores import Answer, Crops
+from mms_recipes.lid import protocol, scores
+from mms_recipes.lid.scores import Answer, Crops
 from mms_recipes.report import lid_figures, lid_files
 from tests.unit.test_report_page import HOSTILE, Elements
 
@@ -28,7 +28,7 @@ ANSWERS = [
 
 
 def test_rows() -> None:
-    eng, fra, xho, macro, micro = lid_scores.language_rows(ANSWERS)
+    eng, fra, xho, macro, micro = scores.language_rows(ANSWERS)
     assert [round(eng[key], 2) for key in ("top1", "top3", "top5")] == [66.67, 100, 100]
     assert [fra[key] for key in ("top1", "top3", "top5")] == [0, 0, 100]
     assert [xho[key] for key in ("top1", "top5", "known")] == [0, 0, False]
@@ -40,39 +40,39 @@ def test_rows() -> None:
 
 def test_nothing_is_lost() -> None:
     expected = Counter(one.lang for one in ANSWERS)
-    lid_scores.check_counts(ANSWERS, expected)
+    scores.check_counts(ANSWERS, expected)
     with pytest.raises(ValueError, match="no report is written:\n  eng: scored 3 utterances, expected 4 as in its"):
-        lid_scores.check_counts(ANSWERS, expected | {"eng": 4})
+        scores.check_counts(ANSWERS, expected | {"eng": 4})
     with pytest.raises(ValueError, match="fra: scored 1 utterances, expected 0"):
-        lid_scores.check_counts(ANSWERS, {"eng": 3, "xho": 1})
+        scores.check_counts(ANSWERS, {"eng": 3, "xho": 1})
     with pytest.raises(ValueError, match="no utterances"):
-        lid_scores.check_counts([], {})
+        scores.check_counts([], {})
 
 
 def test_confusions() -> None:
-    pairs = lid_scores.confusion_pairs(ANSWERS)
+    pairs = scores.confusion_pairs(ANSWERS)
     assert {(row["lang"], row["answer"], row["utterances"], round(row["percent"])) for row in pairs} == {
         ("eng", "fra", 1, 33),
         ("fra", "eng", 1, 100),
         ("xho", "eng", 1, 100),
     }
-    assert lid_scores.answer_counts(ANSWERS)["eng"] == {"eng": 2, "fra": 1}
+    assert scores.answer_counts(ANSWERS)["eng"] == {"eng": 2, "fra": 1}
 
 
 def test_lengths() -> None:
-    row = lid_scores.length_row(Crops(1.0, [ANSWERS[2], ANSWERS[0]], ANSWERS[:2]))
+    row = scores.length_row(Crops(1.0, [ANSWERS[2], ANSWERS[0]], ANSWERS[:2]))
     assert (row["utterances"], row["languages"], row["crop_micro"], row["whole_micro"]) == (2, 1, 50, 100)
-    assert lid_scores.length_row(Crops(10.0, [], []))["crop_macro"] is None
+    assert scores.length_row(Crops(10.0, [], []))["crop_macro"] is None
 
 
 def test_calibration() -> None:
-    found = lid_scores.calibration_scores(ANSWERS)
+    found = scores.calibration_scores(ANSWERS)
     assert found["calibrated_error"] == pytest.approx(40) and found["raw_error"] == pytest.approx(50)
 
 
 def test_matrix() -> None:
     document = {
-        "languages": {row["lang"]: row for row in lid_scores.language_rows(ANSWERS)[:-2]},
+        "languages": {row["lang"]: row for row in scores.language_rows(ANSWERS)[:-2]},
         "answers": {"eng": {"eng": 2, "deu": 1}, "fra": {"eng": 1}, "xho": {"nld": 1}},
     }
     langs, columns, shares = lid_figures.matrix(document)
@@ -84,13 +84,13 @@ def test_matrix() -> None:
 
 
 def test_protocol() -> None:
-    assert lid_protocol.require(None) is None and lid_protocol.require("fleurs_lid") is lid_protocol.FLEURS
+    assert protocol.require(None) is None and protocol.require("fleurs_lid") is protocol.FLEURS
     with pytest.raises(ValueError, match="protocol=fleurs102 is of speech recognition; language identification has"):
-        lid_protocol.require("fleurs102")
+        protocol.require("fleurs102")
 
 
 def test_beside_the_paper(tmp_path: Path) -> None:
-    found = lid_protocol.document(tmp_path, "dev", ["eng", "fra"], 126, restricted=True)
+    found = protocol.document(tmp_path, "dev", ["eng", "fra"], 126, restricted=True)
     assert [row["system"] for row in found["paper"] if row["alike"]] == ["MMS 1B, 126 classes"]
     said = "; ".join(found["differs"])
     for part in ("2 of its 102 languages", "dev was scored, the paper has test", "restricted (lid.classes)"):
@@ -104,7 +104,7 @@ def test_files(tmp_path: Path) -> None:
     """Every utterance has its line; names stay text; page.js finds what it looks for; the picture is inside."""
     hostile = HOSTILE.replace(" ", "")
     answers = [*ANSWERS, answer("eng", hostile, "fra", 3)]
-    benchmark = lid_protocol.document(tmp_path, "test", ["eng", "fra", "xho"], 4, restricted=False)
+    benchmark = protocol.document(tmp_path, "test", ["eng", "fra", "xho"], 4, restricted=False)
     lid_files.write(tmp_path, answers, [Crops(1.0, answers, answers)], SETTINGS | {"name": HOSTILE}, None, benchmark)
     lines = (tmp_path / "predictions.tsv").read_text().splitlines()
     assert len(lines) == 1 + len(answers)

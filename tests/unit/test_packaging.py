@@ -43,7 +43,8 @@ def test_wheel_holds_modules_configs_and_languages(wheel: Path) -> None:
     configs = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert "configs/train.yaml" in configs
     expected |= {
-        f"mms_recipes/{name}" for name in (*configs, *LISTS, "paper_scores.tsv", "report/page.css", "report/page.js")
+        f"mms_recipes/{name}"
+        for name in (*configs, *LISTS, "evaluation/paper_scores.tsv", "report/page.css", "report/page.js")
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected

@@ -12,7 +12,8 @@ import prepare_folder
 import pytest
 import soundfile
 
-from mms_recipes import audio_files, manifest, preparation, validation
+from mms_recipes import audio_files, manifest
+from mms_recipes.corpora import preparation, validation
 
 RATE = 16_000
 Row = tuple[str, str, str]  # file name, raw, transcription

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mms_recipes import routing
-from mms_recipes.routing import Route, Routes
+from mms_recipes.transcription import routing
+from mms_recipes.transcription.routing import Route, Routes
 
 SERBIAN = ["srp-script_cyrillic", "srp-script_latin"]
 AVAILABLE = ["azj-script_cyrillic", "azj-script_latin", "cmn-script_simplified", "eng", "nob", *SERBIAN]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import claim, progress, run_state, status
+from mms_recipes import status
+from mms_recipes.cluster import claim, progress, run_state
 
 
 @pytest.fixture(autouse=True)

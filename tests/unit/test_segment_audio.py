@@ -26,9 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mms_recipes import manifest, validation
+from mms_recipes import manifest
 from mms_recipes.audio_files import AudioError
-from mms_recipes.segmentation import Span, speech_spans
+from mms_recipes.corpora import validation
+from mms_recipes.corpora.segmentation import Span, speech_spans
 
 silero_vad = pytest.importorskip("silero_vad", reason="no silero-vad (extra [vad]): these tests did NOT run")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_recipes.segmentation import Rules, Span, cut, divide, fill, join, segment, speech_spans
+from mms_recipes.corpora.segmentation import Rules, Span, cut, divide, fill, join, segment, speech_spans
 
 RATE = 16_000
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
@@ -170,7 +170,7 @@ def test_another_seed_cuts_elsewhere() -> None:
 
 def test_draws_are_the_same_in_another_process() -> None:
     program = (
-        "from mms_recipes.segmentation import *;"
+        "from mms_recipes.corpora.segmentation import *;"
         "print(segment([(0, 9_600_000)], Rules(), '1 zul a.wav'), divide({str(n): n + 1 for n in range(50)},"
         "{'train': .8, 'dev': .1, 'test': .1}, '1 zul'))"
     )

@@ -21,7 +21,8 @@ import pytest
 import soundfile
 import torch
 
-from mms_recipes import audio_files, manifest, validation
+from mms_recipes import audio_files, manifest
+from mms_recipes.corpora import validation
 from mms_recipes.data.audio import read_utterance
 from mms_recipes.manifest import Utterance
 from mms_recipes.unit_kinds import UnitKind

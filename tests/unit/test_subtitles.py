@@ -2,8 +2,8 @@
 
 import itertools
 
-from mms_recipes import subtitles
 from mms_recipes.alignment import display_width
+from mms_recipes.transcription import subtitles
 
 
 def spoken(texts: list[str], seconds: float = 0.4, start: float = 0.0) -> list[tuple[str, float, float]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes import transcripts
 from mms_recipes.decoding.word_times import Word
 from mms_recipes.sources import Source
-from mms_recipes.transcripts import Transcript, open_output
+from mms_recipes.transcription import transcripts
+from mms_recipes.transcription.transcripts import Transcript, open_output
 
 WORDS = [Word("hello", 0.12, 0.5, 0.91234567), Word("world", 0.6, 1.0, 0.8)]
 

@@ -15,7 +15,8 @@ import validate_manifests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_recipes import manifest, problems, units, validation
+from mms_recipes import manifest, units
+from mms_recipes.corpora import problems, validation
 from mms_recipes.manifest import Utterance
 from mms_recipes.unit_kinds import UnitKind
 

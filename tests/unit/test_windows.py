@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mms_recipes import windows
-from mms_recipes.windows import Frames
+from mms_recipes.transcription import windows
+from mms_recipes.transcription.windows import Frames
 
 END = 4  # the word mark
 

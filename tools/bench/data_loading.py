@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from mms_recipes import audio_files, manifest, validation
+from mms_recipes import audio_files, manifest
+from mms_recipes.corpora import validation
 from mms_recipes.manifest import SAMPLE_RATE, Utterance
 
 Samples = npt.NDArray[np.float32]

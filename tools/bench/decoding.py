@@ -168,7 +168,8 @@ def emit(letters: list[str], ids: dict[str, int], generator: np.random.Generator
 def from_model(args: argparse.Namespace) -> tuple[Emissions, list[str], list[str]]:
     import torch
 
-    from mms_recipes import emissions, recognizer
+    from mms_recipes import recognizer
+    from mms_recipes.evaluation import emissions
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = recognizer.load_recognizer(args.checkpoint, device, [args.lang])

@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 
 import soundfile
 
-from mms_recipes import adapter_files, checkpoints, manifest, validation
+from mms_recipes import adapter_files, checkpoints, manifest
+from mms_recipes.corpora import validation
 
 TOOLS = Path(__file__).resolve().parents[1]
 ADDED = {"deu": ("de", "de"), "por": ("pt-br", "pt_BR")}  # espeak-ng's voice, num2words's language

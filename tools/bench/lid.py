@@ -23,9 +23,10 @@ import soundfile
 import torch
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import file_languages, lid_answers
-from mms_recipes.file_languages import FileLanguage, Options
-from mms_recipes.identifier import load_identifier
+from mms_recipes.lid import answers as lid_answers
+from mms_recipes.lid import file_languages
+from mms_recipes.lid.file_languages import FileLanguage, Options
+from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.manifest import SAMPLE_RATE
 
 transformers: Any = importlib.import_module("transformers")  # an extra; so mypy says the same without it

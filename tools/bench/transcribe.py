@@ -26,8 +26,10 @@ import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, config, converter, manifest, recordings, validation
+from mms_recipes import adapter_files, checkpoints, config, manifest, recordings
 from mms_recipes.adapter_files import Adapter
+from mms_recipes.conversion import converter
+from mms_recipes.corpora import validation
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.transcriber import Transcriber
 

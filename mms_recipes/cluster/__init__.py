@@ -1,0 +1,1 @@
+"""Slurm, and what keeps a run whole on a cluster: submission, state, claims, preemption."""

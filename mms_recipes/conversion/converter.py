@@ -1,0 +1,283 @@
+"""Convert a model from one layout of files to another, prove that it says the same, and only then leave it there."""
+
+import logging
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors
+import torch
+
+import mms_recipes.plugins  # noqa: F401  (before fairseq is imported: it sets the root logger to DEBUG)
+from mms_recipes import adapter_files, checkpoints, licences, manifest
+from mms_recipes.conversion import proof, stock_checkpoints
+from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.huggingface import reading, writing
+from mms_recipes.units import Units
+
+logger = logging.getLogger(__name__)
+
+CLASSES_FILE = "dict.lang.txt"
+Teller = Callable[[str | None], list[proof.Outputs]]
+TOLERANCE = 1e-4  # of log-probabilities and projections; what rounding alone makes is about 1e-5
+PROVED_LANGS = 4  # whose emissions are compared; the tensors of all are
+
+
+def read(path: Path, base: Path | None = None, trust: bool = False, classes: Sequence[str] | None = None) -> Portable:
+    """Read a model in whatever layout it is. Raises FileNotFoundError or ValueError.
+
+    `classes` are those of an LID model whose file does not name them; `base` goes with a folder of adapters, when it is
+    not where it was at training. `trust` reads Python objects of a .pt file too, which runs code from the file.
+    """
+    if reading.is_huggingface(path):
+        return reading.read(path)
+    if path.is_dir():
+        return _of_adapters(path, base, trust)
+    return stock_checkpoints.of_checkpoint(_load(path, trust), path, classes)
+
+
+def _load(path: Path, trust: bool) -> Mapping[str, object]:
+    if not trust:
+        try:
+            return checkpoints.load_checkpoint(path)
+        except ValueError as error:
+            if not isinstance(error.__cause__, pickle.UnpicklingError):
+                raise
+            raise ValueError(f"{error}; or, if you made this file yourself, add --trust-checkpoint") from error
+    logger.warning("%s: read WITHOUT protection (--trust-checkpoint): code inside it runs now", path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # it may be anything, the file's own code included
+        raise ValueError(f"{path}: cannot be read even unprotected ({type(error).__name__}: {error})") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside")
+    return state
+
+
+def _of_adapters(folder: Path, base: Path | None, trust: bool) -> Portable:
+    adapters = adapter_files.read_adapters(folder)
+    source = base or Path(next(iter(adapters.values())).base_path)
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: the base of these adapters is not there (any more); give it with --base")
+    found = read(source, trust=trust)
+    base_hash = found.hash
+    origin = found.origin
+    for adapter in adapters.values():
+        adapter.require_base(base_hash)
+        if origin.licence == licences.UNKNOWN:
+            origin = licences.Origin(adapter.licence, tuple(adapter.provenance))
+    return Portable(
+        str(folder),
+        Kind.lsah,
+        found.cfg,
+        found.normalize,
+        found.frozen,
+        adapters=OnDemand(list(adapters), lambda lang: _part(adapters[lang])),
+        origin=origin,
+    )
+
+
+def _part(adapter: adapter_files.Adapter) -> LanguagePart:
+    return LanguagePart(adapter.tensors, adapter.letters, adapter.units.to_text() if adapter.units.model else "")
+
+
+# ---- writing
+
+
+def write(target: Path, model: Portable, to: str) -> None:
+    """Write a model where nothing is: a .pt file, a folder of Hugging Face's, or a folder of adapters.
+
+    Raises OSError when the disk is full, which safetensors and torch tell in errors of their own.
+    """
+    try:
+        _write(target, model, to)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise OSError(f"{target.name}: could not be written ({error}); nothing is left. Free some space") from error
+
+
+def _write(target: Path, model: Portable, to: str) -> None:
+    if to == "huggingface":
+        target.mkdir()
+        writing.write(target, model)
+    elif to == "fairseq":
+        state = stock_checkpoints.to_checkpoint(model)
+        if "adapter" in state:
+            state["adapter"] = dict(state["adapter"])
+        checkpoints.write_atomically(target, lambda temporary: torch.save(state, temporary))
+        if model.kind == Kind.lid:  # stock fairseq's task does not start without it, whatever the checkpoint holds
+            lines = "".join(f"{name} 1\n" for name in model.symbols)
+            manifest.write_text(target.with_name(CLASSES_FILE), lines)
+    else:
+        target.mkdir()
+        _write_adapters(target, model)
+
+
+def _write_adapters(folder: Path, model: Portable) -> None:
+    base_hash = model.hash
+    for lang, part in model.adapters.items():
+        adapter = adapter_files.Adapter(
+            lang=lang,
+            base_hash=base_hash,
+            letters=part.symbols,
+            num_updates=0,
+            dev_cer=None,
+            tensors=part.tensors,
+            base_path=str(Path(model.where).resolve()),
+            units=Units.from_text(part.units),
+            licence=model.origin.licence,
+            provenance=list(model.origin.provenance),
+        )
+        adapter_files.write_adapter(folder, adapter)
+
+
+def require_expressible(model: Portable, to: str) -> None:
+    """Raise ValueError when the layout cannot hold the model."""
+    if to == "huggingface":
+        writing.require_expressible(model)
+    if to == "adapters" and model.kind != Kind.lsah:
+        raise ValueError(f"{model.where}: a {model.kind} model, which has no adapters; convert it --to fairseq")
+
+
+def choose(model: Portable, langs: list[str] | None) -> None:
+    """Keep the adapters of some languages. Raises ValueError for one that is not there."""
+    if langs is None:
+        return
+    missing = [lang for lang in langs if lang not in model.adapters]
+    if missing:
+        have = ", ".join(list(model.adapters)[:10]) or "none"
+        raise ValueError(f"{model.where}: no adapter for {', '.join(missing)}; there are {len(model.adapters)}: {have}")
+    model.adapters = OnDemand(langs, model.adapters.__getitem__)
+
+
+# ---- the whole
+
+
+def convert(
+    source: Path,
+    target: Path,
+    to: str,
+    base: Path | None = None,
+    langs: list[str] | None = None,
+    licence: str | None = None,
+    trust: bool = False,
+    classes: Sequence[str] | None = None,
+) -> Portable:
+    """Convert `source` into `target`, which must not be there (or be an empty folder); on any error nothing is left.
+
+    Raises ValueError or OSError.
+    """
+    target = target if target.name else target.resolve()
+    with _prepared(target) as unproved:
+        model = read(source, base, trust, classes)
+        model.origin = model.origin.licensed(licence, str(source)).then(f"{to} form of {source.name or source}")
+        choose(model, langs)
+        require_expressible(model, to)
+        _require_free(target, model, to)
+        logger.info("%s: %s; %s", source, _describe(model), model.origin.describe())
+        write(unproved, model, to)
+        _require_same(model, unproved, source, to)
+    logger.info("%s: written", target)
+    return model
+
+
+def _describe(model: Portable) -> str:
+    size = f"{sum(tensor.numel() for tensor in model.frozen.values()) / 1e6:.1f} million parameters"
+    what = {
+        Kind.encoder: "encoder",
+        Kind.pretraining: "pretraining with quantizer",
+        Kind.ctc: f"dense CTC, {len(model.symbols)} letters",
+        Kind.lsah: f"LSAH, {len(model.adapters)} languages",
+        Kind.lid: f"LID, {len(model.symbols)} classes",
+    }
+    return f"{what[model.kind]}, encoder of {size}"
+
+
+@contextmanager
+def _prepared(target: Path) -> Iterator[Path]:
+    """Give a place beside the target to write to; move it there at the end, or remove it on any error."""
+    if target.is_dir() and any(target.iterdir()):
+        raise FileExistsError(f"{target}: not empty; give a new place (nothing is ever overwritten)")
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target}: is already there; give a new place (nothing is ever overwritten)")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise OSError(f"{target}: cannot be written ({error.strerror}); give a place that can") from error
+    try:
+        yield folder / target.name
+        if target.is_dir():
+            target.rmdir()
+        for written in sorted(folder.iterdir()):
+            os.replace(written, target.with_name(written.name))
+    finally:
+        shutil.rmtree(folder)
+
+
+def _require_free(target: Path, model: Portable, to: str) -> None:
+    """Raise FileExistsError when the class list of another model lies where this one's must go."""
+    beside = target.with_name(CLASSES_FILE)
+    if model.kind == Kind.lid and to == "fairseq" and beside.exists():
+        raise FileExistsError(
+            f"{beside}: there already; the class list must lie beside {target.name}: give a folder of its own"
+        )
+
+
+# ---- the proof
+
+
+def _require_same(model: Portable, written: Path, source: Path, to: str) -> None:
+    """Raise ValueError unless what was written holds the same tensors and says the same to the test signal."""
+    back = read(written, base=source if to == "adapters" else None)
+    _require_equal(model, back)
+    before, teller = _teller(model, source, to)
+    after, teller_after = _teller(back, written)
+    langs = _spread(list(model.adapters)) or [None]
+    largest = max(proof.difference(before(lang), after(lang)) for lang in langs)
+    of = f"of {len(langs)} of {len(model.adapters)} languages " if model.adapters else ""
+    said = f"largest difference {of}on the test signal: {largest:.2g} ({teller} against {teller_after})"
+    if not largest <= TOLERANCE:
+        raise ValueError(f"{source}: not converted: {said}, allowed is {TOLERANCE:g}; nothing was written")
+    logger.info("all tensors equal; %s", said)
+
+
+def _teller(model: Portable, path: Path, to: str | None = None) -> tuple[Teller, str]:
+    """How to run a model, and who runs it; `to` is given with a source, which is run by others than its result."""
+    if reading.is_huggingface(path):
+        if proof.has_transformers():
+            return proof.Transformers(path, model).outputs, "transformers"
+        return lambda lang: proof.by_us(model, lang), "this package, as transformers is not installed"
+    if to == "adapters" or (to is None and path.is_file()):
+        state = stock_checkpoints.to_checkpoint(model) if to else checkpoints.load_checkpoint(path)
+        return lambda lang: proof.by_fairseq(state, model, lang, str(path.parent)), "stock fairseq"
+    name = "fairseq's classes" if model.kind in (Kind.encoder, Kind.pretraining) else "this package"
+    return lambda lang: proof.by_us(model, lang), name
+
+
+def _spread(langs: list[str]) -> list[str | None]:
+    """PROVED_LANGS languages of all, the first and the last among them."""
+    last = len(langs) - 1
+    return list(dict.fromkeys(langs[last * i // (PROVED_LANGS - 1)] for i in range(PROVED_LANGS) if langs))
+
+
+def _require_equal(model: Portable, back: Portable) -> None:
+    """Raise ValueError unless two models hold the same tensors, bit by bit, and the same symbols."""
+    _compare("encoder", model.encoder, back.encoder)
+    _compare("head", model.head, back.head)
+    if (model.symbols, model.units, set(model.adapters)) != (back.symbols, back.units, set(back.adapters)):
+        raise ValueError(f"{model.where}: not converted: letters, classes or languages differ when read back")
+    for lang, part in model.adapters.items():
+        again = back.adapters[lang]
+        _compare(lang, part.tensors, again.tensors)
+        if (part.symbols, part.units) != (again.symbols, again.units):
+            raise ValueError(f"{model.where}: not converted: the letters of {lang} differ when read back")
+
+
+def _compare(what: str, ours: Mapping[str, torch.Tensor], back: Mapping[str, torch.Tensor]) -> None:
+    wrong = sorted(ours.keys() ^ back.keys()) or [name for name in ours if not torch.equal(ours[name], back[name])]
+    if wrong:
+        raise ValueError(f"{what}: not converted: {wrong[0]} is not the same when read back")

@@ -1,0 +1,216 @@
+"""Models in the checkpoints of fairseq: what is read, ours or released, and what is written for stock fairseq.
+
+What is written loads there without this package: tasks and models are named as there, and the keys that it does not
+know (`licence`, `provenance`) stand where it does not look.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from omegaconf import DictConfig
+
+from mms_recipes import licences
+from mms_recipes.conversion import fairseq_configs
+from mms_recipes.conversion.portable import ENCODER, HEAD, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.huggingface import names
+
+LID_MODELS = ("wav2vec_classification", "mms_lid")
+UNITS = "units"  # in a task_state, beside the dictionary: language -> LanguagePart.units
+LANG = re.compile(r"\w[\w.-]*")  # languages become file names
+
+
+# ---- from fairseq's form
+
+
+def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path, classes: Sequence[str] | None = None) -> Portable:
+    """What a fairseq checkpoint holds, ours or released; `classes` are for an LID model that does not name its own.
+
+    Raises ValueError for another architecture or a faulty file.
+    """
+    cfg = fairseq_configs.of_checkpoint(checkpoint, path)
+    name = str(cfg.model.get("_name") or cfg.model.get("arch"))
+    kind = {"wav2vec2": Kind.pretraining, "wav2vec_ctc": Kind.ctc}.get(name, Kind.lid)
+    if kind == Kind.lid and name not in LID_MODELS:
+        advice = "; of an LSAH run, give the folder of its adapters" if name == "mms_lsah" else ""
+        raise ValueError(f"{path}: a {name!r} model, expected wav2vec2, wav2vec_ctc or wav2vec_classification{advice}")
+    weights = names.old_weight_norm(checkpoint["model"])
+    prefix = "" if kind == Kind.pretraining else ENCODER
+    if kind == Kind.pretraining and "quantizer.vars" not in weights:
+        kind = Kind.encoder
+    skipped = ("_ema", "target_glu", "input_quantizer", "project_inp") + (
+        () if kind == Kind.pretraining else PRETRAINING_PARTS
+    )
+    encoder = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
+    inside = fairseq_configs.as_config(cfg.model.w2v_args) if prefix else cfg
+    found = Portable(
+        str(path),
+        kind,
+        fairseq_configs.of_encoder(inside.model),
+        fairseq_configs.is_normalized(inside),
+        {key: tensor for key, tensor in encoder.items() if not key.startswith(skipped)},
+        origin=origin_of(checkpoint, path),
+    )
+    state = checkpoint.get("task_state") or {}
+    if kind == Kind.lid:
+        _add_classes(found, cfg, weights, list(classes) if classes else _symbols(state, found.where))
+    elif "adapter" in checkpoint:
+        _add_adapters(found, checkpoint["adapter"])
+    elif kind == Kind.ctc:
+        _add_head(found, cfg, weights, state)
+    return found
+
+
+def origin_of(checkpoint: Mapping[str, Any], path: str | Path) -> licences.Origin:
+    """Licence and provenance that a checkpoint states, else those that its name and its base's stand for."""
+    if checkpoint.get("licence"):
+        return licences.Origin(checkpoint["licence"], tuple(checkpoint.get("provenance") or ()))
+    model = fairseq_configs.of_checkpoint(checkpoint, path).model
+    bases = [str(model.get(key)) for key in ("w2v_path", "base") if model.get(key)]
+    known = (licences.of_name(name) for name in (Path(path).name, *bases))
+    licence = next((licence for licence in known if licence != licences.UNKNOWN), licences.UNKNOWN)
+    return licences.Origin(licence, tuple(f"trained from {Path(base).name}" for base in bases))
+
+
+def _add_classes(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tensor], classes: list[str]) -> None:
+    pooling = str(cfg.model.get("pooling", "mean"))
+    if pooling != "mean":
+        raise ValueError(f"{found.where}: pooling={pooling!r}, expected 'mean', the only one that fairseq builds")
+    found.head = {key: tensor for key, tensor in weights.items() if key.startswith("pooling_layer.")}
+    found.symbols = classes
+    found.activation = str(cfg.model.get("activation") or cfg.model.get("activation_fn") or "gelu")  # fairseq's default
+    require_size(found.where, "classes", found.symbols, found.head["pooling_layer.projection.weight"])
+
+
+def _add_adapters(found: Portable, table: Mapping[str, Any]) -> None:
+    strange = next((lang for lang in table if not LANG.fullmatch(str(lang))), None)
+    if strange is not None or not table:
+        raise ValueError(
+            f"{found.where}: language {strange!r} cannot be the name of a file; found {len(table)} languages"
+        )
+    found.kind = Kind.lsah
+    found.encoder = found.frozen
+    found.adapters = OnDemand(list(table), lambda lang: _language_part(table[lang], lang, found.where))
+
+
+def _add_head(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+    if any(".adapter_layer." in key for key in found.encoder):
+        raise ValueError(
+            f"{found.where}: adapters inside the model, but no table of languages ('adapter'); expected the form "
+            "of mms1b_all.pt"
+        )
+    if float(cfg.model.get("blank_weight") or 0):
+        raise ValueError(f"{found.where}: blank_weight={cfg.model.blank_weight} is added to its blank; expected 0")
+    found.head = {key: weights[HEAD + key] for key in names.CTC_HEAD if HEAD + key in weights}
+    if len(found.head) < len(names.CTC_HEAD):
+        raise ValueError(f"{found.where}: no CTC head inside (w2v_encoder.proj)")
+    found.symbols, found.units = _symbols(state, found.where), dict(state.get(UNITS) or {})
+    require_size(found.where, "letters", found.symbols, found.head["proj.weight"])
+
+
+def _language_part(entry: Mapping[str, Any], lang: str, where: str) -> LanguagePart:
+    state = entry.get("task_state") or {}
+    symbols = _symbols(state, f"{where} ({lang})")
+    part = LanguagePart(dict(entry["model"]), symbols, (state.get(UNITS) or {}).get(lang, ""))
+    require_size(f"{where} ({lang})", "letters", part.symbols, part.tensors[HEAD + "proj.weight"])
+    return part
+
+
+def _symbols(task_state: Mapping[str, Any], where: str) -> list[str]:
+    dictionary = task_state.get("target_dictionary")
+    if dictionary is None:
+        raise ValueError(
+            f"{where}: no dictionary inside (task_state.target_dictionary): what its rows mean is not known"
+        )
+    return list(dictionary.symbols)
+
+
+def require_size(where: str, what: str, symbols: list[str], weight: torch.Tensor) -> None:
+    """Raise ValueError unless a head has a row for every symbol."""
+    if len(symbols) != len(weight):
+        raise ValueError(
+            f"{where}: {len(symbols)} {what}, but the head has {len(weight)} rows; dictionary and weights are not of "
+            "one model"
+        )
+
+
+# ---- to fairseq's form
+
+
+def to_checkpoint(model: Portable) -> dict[str, Any]:
+    """The checkpoint that stock fairseq reads, as its trainer or Meta lays it out; LSAH as mms1b_all.pt."""
+    adapter_dim = model.adapter_dim()
+    first = next(iter(model.adapters.values()), LanguagePart({}, model.symbols))
+    if model.kind in (Kind.encoder, Kind.pretraining):
+        weights = dict(model.encoder)
+    else:
+        prefix = HEAD if model.kind == Kind.ctc else ""
+        weights = {ENCODER + name: tensor for name, tensor in model.encoder.items()}
+        weights |= {prefix + name: tensor for name, tensor in model.head.items()} | first.tensors
+    # fairseq upgrades files that lack these
+    history = {"criterion_name": "CtcCriterion", "optimizer_name": "Adam", "num_updates": 0, "lr_scheduler_state": {}}
+    state: dict[str, Any] = {
+        "args": None,
+        "cfg": _config(model, adapter_dim, pieces=bool(first.units or model.units)),
+        "model": weights,
+        "optimizer_history": [history],
+        "task_state": _task_state(first.symbols, model.kind, model.units),
+        "extra_state": {},
+        "licence": model.origin.licence,
+        "provenance": list(model.origin.provenance),
+    }
+    if model.kind == Kind.lsah:
+        state["adapter"] = OnDemand(list(model.adapters), lambda lang: _entry(model.adapters[lang], lang))
+    return state
+
+
+def _entry(part: LanguagePart, lang: str) -> dict[str, Any]:
+    units = {lang: part.units} if part.units else {}
+    return {"model": part.tensors, "task_state": _task_state(part.symbols, Kind.lsah, units)}
+
+
+def _task_state(symbols: list[str], kind: Kind, units: dict[str, str]) -> dict[str, Any]:
+    if not symbols:
+        return {}
+    return {"target_dictionary": dictionary(symbols, kind)} | ({UNITS: units} if units else {})
+
+
+def dictionary(symbols: list[str], kind: Kind) -> Dictionary:
+    """Symbols as fairseq's Dictionary; LID's has no specials."""
+    specials = kind != Kind.lid
+    result = Dictionary(add_special_symbols=specials)
+    for symbol in symbols[result.nspecial if specials else 0 :]:
+        result.add_symbol(symbol)
+    return result
+
+
+def _config(model: Portable, adapter_dim: int, pieces: bool) -> dict[str, Any]:
+    common = {"data": "", "normalize": model.normalize}
+    adapter: dict[str, Any] = {"layer_type": "transformer"}
+    if adapter_dim:
+        adapter = {"layer_type": "trf_adp", "adp_num": 1, "adp_dim": adapter_dim}
+        adapter |= {"adp_act_fn": "relu", "adp_trf_idx": "all"}
+    encoder = {
+        "model": model.fields | adapter | {"_name": "wav2vec2"},
+        "task": common | {"_name": "audio_pretraining"},
+        "criterion": None,
+        "lr_scheduler": None,
+        "common": {},
+    }
+    if model.kind in (Kind.encoder, Kind.pretraining):
+        return encoder
+    top = {"w2v_path": "", "w2v_args": encoder, "apply_mask": False} | common | adapter
+    if model.kind == Kind.lid:
+        latent = model.head["pooling_layer.linear.weight"].shape[0]
+        top |= {"_name": "wav2vec_classification", "pooling": "mean", "activation_fn": model.activation}
+        top |= {"latent_embed_dim": latent}
+        task = common | {"_name": "audio_classification", "labels": "lang"}
+    else:
+        top |= {"_name": "wav2vec_ctc"}
+        task = common | {"_name": "audio_finetuning", "labels": "units" if pieces else "ltr"}
+    if adapter_dim:  # fairseq gives utterances a number for their corpus only where there are several
+        task |= {"multi_corpus_keys": "mms", "multi_corpus_sampling_weights": "1"}
+    return {"model": top, "task": task, "common": {}, "criterion": None}

@@ -1,0 +1,1 @@
+"""Corpora on the way to manifests: prepared, cut, checked, and what can be wrong with them."""

@@ -1,0 +1,275 @@
+"""Turn a corpus into manifests, one language and split at a time: what the tools that know corpora share.
+
+``OUT/<lang>/`` gets manifests, labels, ``dict.ltr.txt`` of the train split, ``audio/<split>/`` where audio had to be
+copied or made, and ``prepared.json``, which is written last for each split: what it names is whole and is skipped next
+time. ``OUT/`` gets the union of the dictionaries and a ``prepared.json`` of all languages in it.
+"""
+
+import json
+import os
+import re
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mms_recipes import audio_files
+from mms_recipes.corpora.validation import frames_needed
+from mms_recipes.manifest import (
+    LABEL_SUFFIXES,
+    SAMPLE_RATE,
+    Utterance,
+    count_letters,
+    num_frames,
+    write_dictionary,
+    write_split,
+    write_text,
+)
+from mms_recipes.text import NORMALIZATIONS, to_letters
+
+# Why an utterance is not in the manifest. The first two are damage; the others are in the nature of the corpus.
+MISSING, BROKEN = "audio missing", "audio broken"
+EMPTY, TWICE, TOO_LONG = "text empty after normalisation", "a second time in the split", "text too long for its audio"
+
+Say = Callable[[str], None]
+Placed = tuple[Path, int] | str  # where the audio lies and its number of samples, or why it cannot be used
+
+
+@dataclass(frozen=True)
+class Source:
+    """One utterance as the corpus has it: ``name`` becomes its id and file name; ``audio`` may lie in the archive
+    instead."""
+
+    name: str
+    text: str
+    audio: Path
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """One split as the corpus has it; ``settings`` tell when it must be prepared again, 'normalization' among them."""
+
+    utterances: Sequence[Source]
+    archive: Path | None
+    settings: Mapping[str, str]
+
+
+@dataclass
+class SplitSummary:
+    """What was made of a split: kept in ``prepared.json``. ``left_out``: ids by reason, with details where there are
+    any."""
+
+    settings: dict[str, str]
+    utterances: int = 0
+    hours: float = 0.0
+    utterances_with_digits: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, what: str) -> None:
+        """Note an utterance that is not in the manifest."""
+        self.left_out.setdefault(reason, []).append(what)
+
+    def is_damaged(self) -> bool:
+        """Say whether audio was missing or broken."""
+        return MISSING in self.left_out or BROKEN in self.left_out
+
+    def line(self) -> str:
+        """Return the summary in one line."""
+        text = f"{self.utterances} utterances, {self.hours:.2f} h"
+        for reason, names in self.left_out.items():
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            text += f"; left out, {reason}: {', '.join(names[:5])}{more}"
+        if self.utterances_with_digits > 0.05 * self.utterances:
+            share = 100 * self.utterances_with_digits / self.utterances
+            text += f"; {share:.0f} % hold digits: check how {self.settings['normalization']} treats them"
+        return text
+
+
+def prepare_language(
+    out: Path, lang: str, splits: Mapping[str, SplitSource], relative_root: bool, threads: int = 1, say: Say = print
+) -> dict[str, SplitSummary]:
+    """Prepare the splits of one language that are not finished, then its dictionary; return the summary of each.
+
+    ``say`` gets a line for each split. Raises ValueError when the folder holds data of another normalisation.
+    """
+    folder = out / lang
+    state = _read_state(folder)
+    for split, source in splits.items():
+        settings = {**source.settings, "root": "relative" if relative_root else "absolute"}
+        old = state["splits"].get(split)
+        if (
+            old
+            and old["settings"] == settings
+            and all((folder / f"{split}.{s}").exists() for s in ("tsv", *LABEL_SUFFIXES))
+        ):
+            say(f"{lang} {split}: finished before, {SplitSummary(**old).line()}")
+            continue
+        _check_normalization(folder, state, split, settings["normalization"])
+        state["splits"].pop(split, None)
+        state.pop("letters", None)
+        _write_state(folder, state)  # from here until the end neither split nor dictionary are whole
+        summary = _prepare_split(folder, lang, split, source, settings, threads, say)
+        say(f"{lang} {split}: {summary.line()}")
+        state["splits"][split] = asdict(summary)
+        _write_state(folder, state)
+    if "letters" not in state:
+        _write_letters(folder, lang, state, say)
+    return {split: SplitSummary(**state["splits"][split]) for split in splits}
+
+
+def finish(out: Path) -> None:
+    """Write the union of the dictionaries of all languages in the folder, and ``prepared.json`` over all."""
+    states = {path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*/prepared.json"))}
+    if not states:
+        return
+    counts: Counter[str] = Counter()
+    for state in states.values():
+        counts.update(state.get("letters", {}))
+    if counts:
+        write_dictionary(out / "dict.ltr.txt", counts)
+    used = {split["settings"]["normalization"] for state in states.values() for split in state["splits"].values()}
+    hours = sum(split["hours"] for state in states.values() for split in state["splits"].values())
+    summary = {"normalization": sorted(used), "mms_recipes": _version(), "hours": hours, "languages": states}
+    write_text(out / "prepared.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_archive(archive: Path, wanted: frozenset[str], say: Say) -> Iterator[tuple[str, bytes]]:
+    """Yield (file name, contents) of the wanted files of a tar archive, compressed or not. Nothing is extracted.
+
+    Only regular files count, and only under names that stay inside; others are refused with a line to ``say``. An
+    archive that ends too early or is damaged yields what can be read, and a line says so.
+    """
+    try:
+        with tarfile.open(archive, "r|*") as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if member.isdir():
+                    continue
+                if not member.isreg() or path.is_absolute() or ".." in path.parts:
+                    say(f"{archive}: refused {member.name!r}: not a regular file inside the archive's folder")
+                elif path.name in wanted and (file := tar.extractfile(member)):
+                    yield path.name, file.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        say(f"{archive}: cannot be read to its end ({error}); get the file again")
+
+
+def _prepare_split(
+    folder: Path, lang: str, split: str, source: SplitSource, settings: dict[str, str], threads: int, say: Say
+) -> SplitSummary:
+    summary = SplitSummary(settings)
+    normalize = NORMALIZATIONS[settings["normalization"]]
+    chosen: dict[str, tuple[Source, str]] = {}
+    seen: set[Path] = set()
+    for utterance in source.utterances:
+        uid = f"{lang}_{split}_{utterance.name}"
+        words = normalize(utterance.text, lang)
+        if utterance.audio in seen:
+            summary.leave_out(TWICE, uid)
+        elif not words:
+            summary.leave_out(EMPTY, uid)
+        else:
+            chosen[_free_name(_safe_name(utterance.name), chosen)] = (utterance, words)
+        seen.add(utterance.audio)
+    wanted = {name: row.audio for name, (row, _) in chosen.items()}
+    audio = _place_audio(folder / "audio" / split, wanted, source.archive, threads, say)
+    rows: list[Utterance] = []
+    for name, (utterance, words) in chosen.items():
+        uid, found, letters = f"{lang}_{split}_{name}", audio.get(name, MISSING), to_letters(words)
+        if isinstance(found, str):
+            summary.leave_out(*(MISSING, uid) if found == MISSING else (BROKEN, f"{uid} ({found})"))
+        elif split == "train" and frames_needed(letters) > num_frames(found[1]):
+            summary.leave_out(TOO_LONG, uid)
+        else:
+            rows.append(Utterance(_relative(found[0], folder), found[1], letters, words, uid))
+            summary.utterances_with_digits += any(map(str.isdecimal, utterance.text))
+    write_split(folder, split, folder, rows, relative_root=settings["root"] == "relative")
+    summary.utterances, summary.hours = len(rows), sum(row.num_samples for row in rows) / SAMPLE_RATE / 3600
+    return summary
+
+
+def _place_audio(
+    folder: Path, audio: Mapping[str, Path], archive: Path | None, threads: int, say: Say
+) -> dict[str, Placed]:
+    """Make the audio of each name usable: from the file on disk, else from the archive. What is nowhere is not
+    returned."""
+    on_disk = {name: path for name, path in audio.items() if path.is_file()}
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda item: _place(item[1], folder / item[0], in_place=True), on_disk.items())
+        placed = dict(zip(on_disk, found, strict=True))
+    names = {path.name: name for name, path in audio.items() if name not in placed}
+    if names and archive:
+        for file_name, contents in read_archive(archive, frozenset(names), say):
+            placed[names[file_name]] = _place(contents, folder / names[file_name], in_place=False)
+    return placed
+
+
+def _place(source: Path | bytes, target: Path, in_place: bool) -> Placed:
+    try:
+        return audio_files.place(source, target, in_place)
+    except audio_files.AudioError as error:
+        return str(error)
+
+
+def _write_letters(folder: Path, lang: str, state: dict[str, Any], say: Say) -> None:
+    """Write the dictionary of the train split, and note letters that only dev or test have: those stay unknown."""
+    state["letters"] = count_letters([folder / "train.ltr"]) if "train" in state["splits"] else {}
+    state["letters_not_in_train"] = {}
+    if not state["letters"]:
+        say(f"{lang}: no train split, so no dictionary")
+    else:
+        write_dictionary(folder / "dict.ltr.txt", state["letters"])
+        for split in sorted(state["splits"].keys() - {"train"}):
+            if unseen := sorted(count_letters([folder / f"{split}.ltr"]).keys() - state["letters"].keys()):
+                state["letters_not_in_train"][split] = unseen
+                say(f"{lang} {split}: letters that train does not have, left out of the dictionary: {' '.join(unseen)}")
+    _write_state(folder, state)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / "prepared.json"
+    state: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"splits": {}}
+    return state
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "prepared.json", json.dumps(state, ensure_ascii=False, indent=1) + "\n")
+
+
+def _check_normalization(folder: Path, state: dict[str, Any], split: str, wanted: str) -> None:
+    others = {other["settings"]["normalization"] for name, other in state["splits"].items() if name != split}
+    if others - {wanted}:
+        raise ValueError(
+            f"{folder}: other splits were prepared with normalisation {', '.join(sorted(others))}, "
+            f"{split} is now asked with {wanted}; use the same, or another output folder"
+        )
+
+
+def _safe_name(name: str) -> str:
+    """Return a name that is one file name in any folder: no separators, no leading dots, no spaces."""
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "_"
+
+
+def _free_name(name: str, taken: Mapping[str, object]) -> str:
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}-{number}", number + 1
+    return free
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return the path relative to the folder if it lies in it, else absolute."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("mms-recipes")
+    except metadata.PackageNotFoundError:
+        return "not installed"

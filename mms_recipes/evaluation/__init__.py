@@ -1,0 +1,1 @@
+"""From a checkpoint and manifests to scores, and the tuning of what decodes."""

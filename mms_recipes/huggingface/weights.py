@@ -1,0 +1,65 @@
+"""Files of tensors in a folder of Hugging Face's: safetensors, or pytorch_model.bin by torch's restricted loader.
+
+All are memory-mapped.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors
+import torch
+
+from mms_recipes.huggingface.vocabularies import read_json
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of a model's folder, memory-mapped."""
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHTS)}")
+    if not file.name.endswith(".index.json"):
+        return read_tensors(file)
+    shards = read_json(file).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ValueError(f"{file}: no weight_map inside")
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in sorted(set(shards.values())):
+        path = folder / Path(str(shard)).name  # never outside the folder
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not there, but {file.name} names it; download the whole folder")
+        tensors |= read_tensors(path)
+    missing = sorted(set(shards) - set(tensors))
+    if missing:
+        raise ValueError(f"{file}: {missing[0]!r} is in none of the files that it names")
+    return tensors
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name from a .safetensors file or, restricted to tensors, from a .bin file; memory-mapped."""
+    with whole(path):
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ValueError(f"{path}: expected tensors by name")
+    return dict(content)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read what is wrong with it."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: refused: it holds Python objects beside tensors, which would run code when read "
+            f"({str(error).splitlines()[0]}); take the .safetensors file of the model"
+        ) from error
+    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: cut off, or no file of tensors ({error}); download it again") from error

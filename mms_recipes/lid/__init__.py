@@ -1,0 +1,1 @@
+"""Language identification: class lists, trained models that listen, scores, and the languages of files."""

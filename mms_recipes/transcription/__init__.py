@@ -1,0 +1,1 @@
+"""From recordings of any length to text and subtitles, many languages at once."""
