@@ -3,8 +3,9 @@
 Both read the same folder (Wav2Vec2ForSequenceClassification, random weights unless --model names one) and the same
 files, one process, reading included, float32, on the CPU: ours batched by length, the audio-classification pipeline in
 the order of the files with batches of 1 and 8. Contestants take turns. All must give the same first answer for every
-file, or it stops. Prints medians as a Markdown table, by the clock and by the processor time of the process, which says
-more where other work is on the machine. Needs the extra [bench].
+file, or it stops; so Hugging Face gets audio normalised as fairseq does it (its own epsilon is another). Prints medians
+as a Markdown table, by the clock and by the processor time of the process, which says more where other work is on the
+machine. Needs the extra [bench].
 """
 
 import argparse
@@ -23,6 +24,7 @@ import soundfile
 import torch
 
 import mms_recipes.plugins  # noqa: F401
+from mms_recipes import recordings
 from mms_recipes.lid import answers as lid_answers
 from mms_recipes.lid import file_languages
 from mms_recipes.lid.file_languages import FileLanguage, Options
@@ -103,11 +105,12 @@ def ours(model: Path, batch_seconds: float) -> Runner:
 
 def hugging_face(model: Path, batch_size: int) -> Runner:
     pipe = transformers.pipeline("audio-classification", model=str(model), device=-1, batch_size=batch_size)
+    pipe.feature_extractor.do_normalize = False
 
     def read(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for path in paths:  # itself it would start ffmpeg for each file
             samples, rate = soundfile.read(path, dtype="float32")
-            yield {"raw": samples, "sampling_rate": rate}
+            yield {"raw": recordings.normalized(samples), "sampling_rate": rate}
 
     def run(paths: Sequence[Path]) -> list[str]:
         return [found[0]["label"] for found in pipe(read(paths), top_k=1)]
