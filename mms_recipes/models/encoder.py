@@ -7,47 +7,19 @@ be kept. Nothing here requires gradients: autograd keeps only what lies between 
 Shapes: B batch, T frames, C channels, H heads, D channels per head.
 """
 
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mms_recipes import fairseq_compat
+from mms_recipes.models.convolutions import Convolutions
+from mms_recipes.models.onednn import linear
 
 AfterBlock = Callable[[int, torch.Tensor], torch.Tensor]
-PIECE_FRAMES = 1500  # 30 s; the convolutions of so much take about 0.6 GB at MMS's size
-# what torch.compile calls for a linear layer on the CPU; the name is torch's own, so do without where it is missing
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-class OneDNNLinear(torch.autograd.Function):
-    """x W^T + b in float32 with frozen W and b, by oneDNN; only W is kept for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(weight)
-        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        return torch.ops.mkldnn._linear_pointwise(grad.contiguous(), weight.t(), None, "none", [], ""), None, None
-
-
-def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """Frozen layer(x). On the CPU by oneDNN: MKL, which torch takes there, is less than half as fast on AMD's CPUs."""
-    if HAS_ONEDNN and x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.float32:
-        if not torch.is_grad_enabled():
-            return torch.ops.mkldnn._linear_pointwise(x.contiguous(), layer.weight, layer.bias, "none", [], "")
-        return OneDNNLinear.apply(x, layer.weight, layer.bias)
-    return layer(x)
 
 
 class FeatureCache:
@@ -88,6 +60,7 @@ class FrozenEncoder(nn.Module):
             model = Wav2Vec2Model(cfg)
         model.remove_pretraining_modules()
         self.w2v = model.requires_grad_(False).eval()
+        self.convolutions = self._convolutions()
         self.layers = list(model.encoder.layers)
         self.dim = cfg.encoder_embed_dim
         self.num_heads = cfg.encoder_attention_heads
@@ -109,6 +82,7 @@ class FrozenEncoder(nn.Module):
         # not the model's own method, which does not know `assign`: it takes the tensors over without a copy
         nn.Module.load_state_dict(self.w2v, {name: state[name].to(dtype) for name in own}, assign=True)
         self.w2v.requires_grad_(False)
+        self.convolutions = self._convolutions()
         self.cache.clear()
 
     # ---- front
@@ -116,43 +90,24 @@ class FrozenEncoder(nn.Module):
     @torch.no_grad()
     def front(self, source_S: torch.Tensor) -> torch.Tensor:
         """Features (T, C) of one utterance of S samples, as they enter masking; a deep front's, the first adapter."""
-        features_1CT = self._convolved(source_S.to(self.dtype))
-        features_TC = self.w2v.layer_norm(features_1CT.transpose(1, 2))
+        features_1TC = self.w2v.layer_norm(self.convolutions(source_S.to(self.dtype)).unsqueeze(0))
         if self.w2v.post_extract_proj is not None:
-            features_TC = linear(self.w2v.post_extract_proj, features_TC)
+            features_1TC = linear(self.w2v.post_extract_proj, features_1TC)
         if self.deep_front:
-            features_TC = self._block(self.layers[0], self._positioned(features_TC), None)
-        return features_TC[0]
+            features_1TC = self._block(self.layers[0], self._positioned(features_1TC), None)
+        return features_1TC[0]
 
     @property
     def dtype(self) -> torch.dtype:
         return next(self.w2v.parameters()).dtype
 
-    @functools.cached_property
+    @property
     def receptive_field(self) -> tuple[int, int]:
         """How many samples a frame of the convolutions looks at, and how far frames lie apart: 400 and 320 in MMS."""
-        size, stride = 1, 1
-        for layer in self.w2v.feature_extractor.modules():
-            if isinstance(layer, nn.Conv1d):
-                size += (layer.kernel_size[0] - 1) * stride
-                stride *= layer.stride[0]
-        return size, stride
+        return self.convolutions.receptive_field
 
-    def _convolved(self, source_S: torch.Tensor) -> torch.Tensor:
-        """The convolutions (1, C, T) of one utterance; of a long one piece by piece, which bounds memory.
-
-        Frames are the same, because a frame sees its receptive field alone; not so under group norm, over all time.
-        """
-        size, stride = self.receptive_field
-        frames = (len(source_S) - size) // stride + 1
-        if frames <= PIECE_FRAMES or self.cfg.extractor_mode != "layer_norm":
-            return self.w2v.feature_extractor(source_S.unsqueeze(0))
-        pieces = []
-        for begin in range(0, frames, PIECE_FRAMES):
-            end = min(begin + PIECE_FRAMES, frames)
-            piece_S = source_S[begin * stride : (end - 1) * stride + size]
-            pieces.append(self.w2v.feature_extractor(piece_S.unsqueeze(0)))
-        return torch.cat(pieces, dim=2)
+    def _convolutions(self) -> Convolutions:
+        return Convolutions(self.w2v.feature_extractor, self.cfg.extractor_mode == "layer_norm")
 
     def features(
         self, source_BS: torch.Tensor, lengths_B: torch.Tensor, keys: list[str] | None = None

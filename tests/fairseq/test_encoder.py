@@ -6,7 +6,7 @@ from fairseq.models.wav2vec.wav2vec2 import TransformerSentenceEncoderWithAdapte
 
 from mms_recipes import checkpoints
 from mms_recipes.data import audio
-from mms_recipes.models import encoder as encoder_module
+from mms_recipes.models import onednn
 from mms_recipes.models.adapters import AdapterStack, StackedAdapters
 from mms_recipes.models.encoder import FrozenEncoder
 from tests.fairseq.small import Pretrained, small_config
@@ -27,11 +27,11 @@ def frozen(model: Wav2Vec2Model, deep_front: bool = False) -> FrozenEncoder:
 
 @pytest.mark.parametrize("changes", [{}, {"layer_norm_first": False}])
 @pytest.mark.parametrize("deep_front", [False, True])
-@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("by_onednn", [False, True])
 def test_batch_equals_stock_fairseq(
-    changes: dict, deep_front: bool, onednn: bool, monkeypatch: pytest.MonkeyPatch
+    changes: dict, deep_front: bool, by_onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_module, "HAS_ONEDNN", onednn and encoder_module.HAS_ONEDNN)
+    monkeypatch.setattr(onednn, "AVAILABLE", by_onednn and onednn.AVAILABLE)
     torch.manual_seed(1)
     model = Wav2Vec2Model(small_config(**changes)).eval()
     source, padding = audio.pad(utterances())
@@ -75,7 +75,7 @@ def test_frozen_linear_equals_torch_and_keeps_its_weight_alone() -> None:
     weights = torch.randn(4, 7, 5).transpose(0, 1)
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        ours = encoder_module.linear(layer, x)
+        ours = onednn.linear(layer, x)
     assert all(tensor.untyped_storage().data_ptr() == layer.weight.data_ptr() for tensor in kept)
     torch.testing.assert_close(ours, layer(x))
     gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, layer(x))]

@@ -25,7 +25,8 @@ from mms_recipes.adapter_files import Adapter
 from mms_recipes.data import audio
 from mms_recipes.lid import answers, calibration
 from mms_recipes.models.adapters import AdapterStack
-from mms_recipes.models.encoder import PIECE_FRAMES, FrozenEncoder
+from mms_recipes.models.convolutions import PIECE_FRAMES
+from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.recognizer import load_recognizer
 from mms_recipes.sources import Source
 from mms_recipes.transcriber import Transcriber
@@ -420,5 +421,5 @@ def test_the_front_of_long_audio_in_pieces_is_that_of_the_whole(pretrained: Pret
     encoder.load(pretrained.model.state_dict())
     source = torch.from_numpy(voice(100.123, 5))
     whole_1CT = encoder.w2v.feature_extractor(source[None])
-    torch.testing.assert_close(encoder._convolved(source), whole_1CT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.convolutions(source), whole_1CT[0].T, atol=1e-5, rtol=0)
     assert whole_1CT.shape[2] > 3 * PIECE_FRAMES
