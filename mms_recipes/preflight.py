@@ -94,14 +94,19 @@ def check_manifests(cfg: DictConfig) -> None:
 
     Without labels a language needs no dev split: it is pretraining.
     """
+    if "," in cfg.dataset.valid_subset:
+        raise ValueError(
+            f"dataset.valid_subset={cfg.dataset.valid_subset}: the best is kept by one split; name that one, and score "
+            "the others with mms_recipes.evaluate"
+        )
     task = cfg.task
     folder, labelled, kind = Path(task.data), task._name in LABELLED, unit_kind(task)
     langs = language_folders(task)
-    splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
+    splits = (cfg.dataset.train_subset, cfg.dataset.valid_subset)
     rows = sum(_count_rows(folder / lang / f"{split}.tsv") for lang in langs for split in splits)
     groups: dict[tuple[str, ...], list[str]] = {}
     for lang in langs:
-        there = splits if labelled else (splits[0], *(s for s in splits[1:] if (folder / lang / f"{s}.tsv").exists()))
+        there = splits if labelled or (folder / lang / f"{splits[1]}.tsv").exists() else splits[:1]
         groups.setdefault(there, []).append(lang)
     for there, group in groups.items():
         report = validation.validate(

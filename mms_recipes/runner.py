@@ -213,7 +213,7 @@ def git_state() -> dict[str, Any] | None:
 def checksums(cfg: DictConfig) -> dict[str, str]:
     """SHA-256 of every manifest, label and dictionary file of the job, relative to task.data."""
     folder, langs = Path(cfg.task.data), preflight.language_folders(cfg.task)
-    splits = (cfg.dataset.train_subset, *cfg.dataset.valid_subset.split(","))
+    splits = (cfg.dataset.train_subset, cfg.dataset.valid_subset)
     kind = preflight.unit_kind(cfg.task)
     names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", kind.suffix)]
     names += [kind.dictionary, *(f"{lang}/{name}" for lang in langs for name in kind.files)]

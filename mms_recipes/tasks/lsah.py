@@ -15,6 +15,7 @@ from omegaconf import II
 
 from mms_recipes import adapter_files
 from mms_recipes.cluster import progress
+from mms_recipes.criterions.ctc import SUMMED
 from mms_recipes.data.mixture import MixtureDataset
 from mms_recipes.data.rounds import RoundIterator, Rounds
 from mms_recipes.tasks.finetuning import FinetuningConfig, FinetuningTask
@@ -66,13 +67,13 @@ class LSAHTask(FinetuningTask):
         """Forward and backward over the micro-batches of one round; sample size 1 over all ranks together."""
         model.train()
         loss, seconds = 0.0, 0.0
-        log: dict[str, Any] = {}
+        log: dict[str, Any] = dict.fromkeys(SUMMED, 0)  # a rank without a micro-batch too: ranks sum them in this order
         for batch in sample:
             part, _, counts = criterion(model, self._prepare(batch, model, update_num))
             optimizer.backward(part)
             loss += float(part.detach())
             seconds += batch["seconds"]
-            log = {key: log.get(key, 0) + value for key, value in counts.items()}
+            log = {key: log[key] + counts[key] for key in SUMMED}
         self.log_pace(update_num, seconds)
         size = 1.0 / distributed_utils.get_data_parallel_world_size()
         return loss, size, log | {"sample_size": size}

@@ -129,6 +129,11 @@ def test_language_without_a_manifest(good: Path, train: Callable[..., Path]) -> 
         train(good / "data", "task.langs=[eng,deu]")
 
 
+def test_the_best_of_two_splits(good: Path, train: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"dataset\.valid_subset=dev,test: the best is kept by one split"):
+        train(good / "data", "dataset.valid_subset='dev,test'")
+
+
 @pytest.mark.parametrize("experiment", ["smoke_lsah", "smoke_ctc"])
 def test_labels_shorter_than_the_manifest(good: Path, data: Path, tmp_path: Path, experiment: str) -> None:
     labels = data / "fra" / "train.ltr"

@@ -42,13 +42,20 @@ def train_on_two_ranks(experiment: str, data: Path, runs: Path, *overrides: str)
     return runs / experiment
 
 
-def test_lsah_on_two_ranks_is_lsah_on_one(tmp_path: Path, pretrained: Pretrained) -> None:
-    data = tones.write_corpus(tmp_path / "data", train=9, dev=3)
+@pytest.mark.parametrize(
+    ("langs", "shares"),
+    [(sorted(tones.LETTERS), ()), (["eng"], ("task.update_seconds=1",))],
+    ids=["rounds of many batches", "rounds of one batch: a rank has none"],
+)
+def test_lsah_on_two_ranks_is_lsah_on_one(
+    tmp_path: Path, pretrained: Pretrained, langs: list[str], shares: tuple[str, ...]
+) -> None:
+    data = tones.write_corpus(tmp_path / "data", langs, train=9, dev=3)
     settings = (f"model.base={pretrained.path}", "optimization.max_update=4", "dataset.validate_interval_updates=2")
-    settings += ("dataset.max_tokens=60000", "model.mask_prob=0.3", "optimizer.adam_eps=1e-4")
+    settings += ("dataset.max_tokens=60000", "model.mask_prob=0.3", "optimizer.adam_eps=1e-4", *shares)
     one = adapter_files.read_adapters(tones.train("smoke_lsah", data, tmp_path / "one", *settings) / "adapters")
     two = adapter_files.read_adapters(train_on_two_ranks("smoke_lsah", data, tmp_path / "two", *settings) / "adapters")
-    assert sorted(one) == sorted(two) == sorted(tones.LETTERS)
+    assert sorted(one) == sorted(two) == langs
     for lang, adapter in one.items():
         assert (two[lang].dev_cer, two[lang].num_updates) == (adapter.dev_cer, adapter.num_updates)
         for name, tensor in adapter.tensors.items():
