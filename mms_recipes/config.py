@@ -102,6 +102,9 @@ class EvaluateConfig:
         metadata={"help": "dense checkpoint (.pt), folder of adapters, or one-file checkpoint with adapters"},
     )
     data: str = field(default=MISSING, metadata={"help": "folder of <lang>/<split>.tsv and .ltr"})
+    corpora: list[str] = field(
+        default_factory=list, metadata={"help": "of identification: folders <corpus>/<lang> of data to use; empty: all"}
+    )
     out: str = field(default=MISSING, metadata={"help": "folder for the scores"})
     name: str = field(default="model", metadata={"help": "what to call this model in the table"})
     base: str | None = field(default=None, metadata={"help": "the adapters' base, if it moved since training"})

@@ -14,6 +14,8 @@ config.register()
 @hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():
+        if cfg.lid is None and cfg.corpora:
+            raise ValueError("corpora=... is of language identification (+benchmark=lid); give one corpus as data=...")
         if cfg.lid is None:
             out = evaluator.evaluate(cfg)
             if cfg.num_shards > 1:

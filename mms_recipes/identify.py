@@ -2,8 +2,8 @@
 
 A line for each file: path, language, the first answers with their probabilities; below it, where a recording has
 several languages, which is spoken when. FILE is audio of any kind and rate that libsndfile reads, a folder, or - for a
-list on standard input. Long recordings are heard in windows. A file that cannot be used does not stop the others; it is
-named at the end, and the exit code is 1.
+list on standard input. Long recordings are heard in windows, all without their silence. A file that cannot be used does
+not stop the others; it is named at the end, and the exit code is 1.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from mms_recipes.lid import answers as lid_answers
 from mms_recipes.lid import file_languages
 from mms_recipes.lid.file_languages import FileLanguage, Options
 from mms_recipes.lid.identifier import load_identifier
+from mms_recipes.lid.spans import LEAST_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ def _json(said: FileLanguage) -> str:
 def _lines(said: FileLanguage) -> Iterator[str]:
     """Yield the line of a file, and where it has several spans one for each."""
     path = "".join(char if char.isprintable() or not char.isascii() else repr(char)[1:-1] for char in str(said.path))
-    best = "  ".join(f"{name} {probability:.3f}" for name, probability in said.best) or "silence"
+    best = "  ".join(f"{name} {probability:.3f}" for name, probability in said.best)
+    best = best or f"less than {LEAST_SECONDS:g} s of sound"
     yield f"{path}\t{said.lang}\t{best}"
     for span in said.spans if len(said.spans) > 1 else ():
         sure = "" if span.probability is None else f" {span.probability:.3f}"

@@ -89,7 +89,7 @@ def _require_classes(checkpoint: Mapping[str, Any], given: list[str] | None, pat
     if classes is None:
         raise ValueError(
             f"{path}: no class list inside (task_state.target_dictionary), so what its outputs mean is not known; give "
-            "the dict.lang.txt that came with it"
+            "the dict.lang.txt that came with it (identify: --classes)"
         )
     rows = len(checkpoint["model"].get(f"{HEAD}projection.bias", classes))
     if len(classes) != rows:

@@ -3,15 +3,20 @@
 Shapes: K classes to choose from.
 """
 
+import logging
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from mms_recipes import recordings
+from mms_recipes import memory, recordings
 from mms_recipes.data import audio
 from mms_recipes.lid import spans as language_spans
 from mms_recipes.lid.answers import Choice
@@ -20,10 +25,10 @@ from mms_recipes.lid.spans import UNDETERMINED, Span, Window
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recordings import Samples
 
-ENOUGH_SECONDS, ALIKE = (
-    20,
-    0.9,
-)  # a batch of so much audio takes no window that is shorter than this share of its longest
+logger = logging.getLogger(__name__)
+
+# a batch of so much audio takes no window that is shorter than this share of its longest
+ENOUGH_SECONDS, ALIKE = 20, 0.9
 BLOCK = 2_000  # files that are ordered by length together; their answers come in the order asked for
 
 
@@ -50,8 +55,8 @@ class Options:
 
 @dataclass(frozen=True)
 class FileLanguage:
-    """What is spoken in a file: the language (`und`: silence, or less probable than asked), the first answers with
-    their probabilities (none for silence), and what is spoken when."""
+    """What is spoken in a file: the language (`und`: too little sound, or less probable than asked), the first
+    answers with their probabilities (none for silence), and what is spoken when."""
 
     path: Path
     seconds: float
@@ -60,53 +65,100 @@ class FileLanguage:
     spans: Sequence[Span]
 
 
+class _Part(NamedTuple):
+    """A window that waits for its batch: the number of its file, where it begins and ends, its sound."""
+
+    number: int
+    begin: int
+    end: int
+    sound: Samples
+
+
 @dataclass
-class _Pending:
-    """Windows that wait to be heard together: the number of their file, their begin and samples."""
+class _Listening:
+    """Batches of windows, of at most `limit` samples with padding, and what was heard in each file."""
 
-    windows: list[tuple[int, int, Samples]] = field(default_factory=list)
-    longest: int = 0
+    identifier: Identifier
+    choice: Choice
+    limit: int
+    pending: list[_Part] = field(default_factory=list)
+    found: dict[int, list[Window]] = field(default_factory=lambda: defaultdict(list))
+    too_large: dict[int, str] = field(default_factory=dict)  # files with a window that memory does not hold
 
-    def is_full_for(self, size: int, limit: int) -> bool:
-        """Return whether another window would make it longer than `limit` samples, or much of it padding."""
-        enough = self.longest * len(self.windows) >= ENOUGH_SECONDS * SAMPLE_RATE
-        return max(size, self.longest) * (len(self.windows) + 1) > limit or (enough and size < ALIKE * self.longest)
+    def add(self, number: int, begin: int, samples: Samples) -> None:
+        """Take a window of a file; what waits is heard first where this one would not fit to it."""
+        end, sound = begin + len(samples), language_spans.sound(samples)
+        if sound is None:
+            self.found[number].append(Window(begin, end, None, 0))
+            return
+        if self._is_full_for(len(sound)):
+            self.hear()
+        self.pending.append(_Part(number, begin, end, sound))
+
+    def hear(self) -> None:
+        """Let the model hear what waits."""
+        batch, self.pending = self.pending, []
+        for part, heard in memory.by_halves(batch, self._probabilities, self._shrink) if batch else ():
+            if isinstance(heard, MemoryError):
+                self.too_large[part.number] = (
+                    f"{len(part.sound) / SAMPLE_RATE:.0f} s of audio need more memory than there is ({heard})"
+                )
+            else:
+                self.found[part.number].append(Window(part.begin, part.end, heard, len(part.sound)))
+
+    def _is_full_for(self, size: int) -> bool:
+        """Return whether another window would make it longer than the limit, or much of it padding."""
+        longest = max((len(part.sound) for part in self.pending), default=0)
+        enough = longest * len(self.pending) >= ENOUGH_SECONDS * SAMPLE_RATE
+        return max(size, longest) * (len(self.pending) + 1) > self.limit or (enough and size < ALIKE * longest)
+
+    def _probabilities(self, batch: Sequence[_Part]) -> Sequence[npt.NDArray[np.float64]]:
+        sources = [part.sound for part in batch]
+        if self.identifier.normalize:  # each window by itself, as a file of that length would be
+            sources = [recordings.normalized(sound) for sound in sources]
+        padded, padding = audio.pad([torch.from_numpy(sound) for sound in sources])
+        return list(self.choice.probabilities(self.identifier.logits(padded, (~padding).sum(1))))
+
+    def _shrink(self, batch: Sequence[_Part]) -> None:
+        half = max(len(part.sound) for part in batch) * len(batch) // 2
+        if half < self.limit:
+            self.limit = half
+            logger.warning("out of memory: batches of %.0f s from here on", half / SAMPLE_RATE)
 
 
 def identify(
     identifier: Identifier, choice: Choice, paths: Sequence[Path], options: Options
 ) -> Iterator[FileLanguage | ValueError]:
     """Yield for each file in order what is spoken in it, or what is wrong with it."""
+    listening = _Listening(identifier, choice, int(options.batch * SAMPLE_RATE))
     for start in range(0, len(paths), BLOCK):
-        yield from _identify_block(identifier, choice, paths[start : start + BLOCK], options)
+        yield from _identify_block(listening, paths[start : start + BLOCK], options)
 
 
 def _identify_block(
-    identifier: Identifier, choice: Choice, paths: Sequence[Path], options: Options
+    listening: _Listening, paths: Sequence[Path], options: Options
 ) -> Iterator[FileLanguage | ValueError]:
-    found: dict[int, list[Window]] = {}
+    listening.found.clear()
+    listening.too_large.clear()
     faults: dict[int, ValueError] = {}
-    limit, pending = int(options.batch * SAMPLE_RATE), _Pending()
     seconds = [_expected_seconds(path) for path in paths]
     with tqdm(total=round(sum(seconds)), desc="identify", unit="s of audio", disable=None) as progress:
         for number in sorted(range(len(paths)), key=lambda number: -seconds[number]):
-            found[number] = []
             try:
-                for begin, samples in _windows(paths[number], identifier.min_samples, options.window):
-                    if language_spans.is_silent(samples):
-                        found[number].append(Window(begin, begin + len(samples), None))
-                        continue
-                    if pending.is_full_for(len(samples), limit):
-                        _hear(identifier, choice, pending, found)
-                        pending = _Pending()
-                    pending.windows.append((number, begin, samples))
-                    pending.longest = max(pending.longest, len(samples))
+                for begin, samples in _windows(paths[number], listening.identifier.min_samples, options.window):
+                    listening.add(number, begin, samples)
+                    if number in listening.too_large:
+                        break
             except ValueError as error:
                 faults[number] = error
             progress.update(round(seconds[number]))
-        _hear(identifier, choice, pending, found)
+        listening.hear()
+    for number, told in listening.too_large.items():
+        remedy = f"take a smaller --window-seconds (now {options.window:g})"
+        faults.setdefault(number, ValueError(f"{paths[number]}: {told}; {remedy}"))
     for number, path in enumerate(paths):
-        yield faults[number] if number in faults else _answer(path, found[number], choice, options)
+        found = listening.found[number]
+        yield faults[number] if number in faults else _answer(path, found, listening.choice, options)
 
 
 def _expected_seconds(path: Path) -> float:
@@ -125,19 +177,6 @@ def _windows(path: Path, least: int, seconds: float) -> Iterator[tuple[int, Samp
                 f"({least / SAMPLE_RATE:.3f} s)"
             )
         yield begin, samples
-
-
-def _hear(identifier: Identifier, choice: Choice, pending: _Pending, found: dict[int, list[Window]]) -> None:
-    """Let the model hear a batch, and give each window to its file."""
-    if not pending.windows:
-        return
-    sources = [samples for _, _, samples in pending.windows]
-    if identifier.normalize:  # each window by itself, as a file of that length would be
-        sources = [recordings.normalized(samples) for samples in sources]
-    padded, padding = audio.pad([torch.from_numpy(samples) for samples in sources])
-    probabilities_BK = choice.probabilities(identifier.logits(padded, (~padding).sum(1)))
-    for (number, begin, samples), row_K in zip(pending.windows, probabilities_BK, strict=True):
-        found[number].append(Window(begin, begin + len(samples), row_K))
 
 
 def _answer(path: Path, windows: Sequence[Window], choice: Choice, options: Options) -> FileLanguage:

@@ -35,6 +35,7 @@ class Answer:
     rank: int | None
     best: Sequence[tuple[str, float]]
     raw: float
+    corpus: str = ""  # its name where several were scored
 
     @property
     def right(self) -> bool:
@@ -51,12 +52,15 @@ class Crops:
 
 
 def check_counts(answers: Sequence[Answer], expected: Mapping[str, int]) -> None:
-    """Raise ValueError with every language of which not exactly the utterances of its manifest were scored."""
-    scored = Counter(answer.lang for answer in answers)
+    """Raise ValueError with every manifest of which not exactly the utterances were scored.
+
+    `expected` is by language, `<corpus>/<lang>` where there are several corpora.
+    """
+    scored = Counter("/".join(filter(None, (answer.corpus, answer.lang))) for answer in answers)
     problems = [
-        f"{lang}: scored {scored[lang]:,} utterances, expected {expected.get(lang, 0):,} as in its manifest"
-        for lang in sorted(expected.keys() | scored.keys())
-        if scored[lang] != expected.get(lang, 0)
+        f"{name}: scored {scored[name]:,} utterances, expected {expected.get(name, 0):,} as in its manifest"
+        for name in sorted(expected.keys() | scored.keys())
+        if scored[name] != expected.get(name, 0)
     ]
     if problems or not answers:
         raise ValueError("no report is written:\n  " + "\n  ".join(problems or ["no utterances"]))
@@ -78,6 +82,25 @@ def language_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     macro = {"lang": MACRO, **_size(answers), **means, **_interval(np.mean(resampled, axis=0))}
     micro = {"lang": MICRO, **_size(answers), **_accuracies(answers), **_interval(_draws(answers, 0))}
     return [*rows, macro, micro]
+
+
+def corpus_scores(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
+    """Return the scores of each corpus by its name, as those of all are; none where one corpus was scored."""
+    by_corpus: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_corpus.setdefault(answer.corpus, []).append(answer)
+    by_corpus.pop("", None)
+    found = {}
+    for corpus, listed in by_corpus.items():
+        *rows, macro, micro = language_rows(listed)
+        sure = calibration_scores(listed)
+        found[corpus] = {
+            "languages": {row["lang"]: row for row in rows},
+            MACRO: macro,
+            MICRO: micro,
+            "calibration": {key: sure[key] for key in ("raw_error", "calibrated_error")},
+        }
+    return found
 
 
 def _size(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mms_recipes.tasks.speech import SpeechTask, SpeechTaskConfig
 logger = logging.getLogger(__name__)
 
 SHORTEST = 0.1  # seconds
+SHOWN = 10  # folders, in a message
 
 
 @dataclass
@@ -188,17 +189,23 @@ def read_corpora(cfg: LIDTaskConfig, split: str) -> list[Corpus]:
 
 def _with_a_class(corpora: list[Corpus], split: str, ids: dict[str, int], cfg: LIDTaskConfig) -> list[Corpus]:
     """The corpora whose language is a class. Raises ValueError for others, unless the configuration leaves them out."""
-    left = [corpus for corpus in corpora if lid_classes.class_of(corpus.lang, ids) in ids]
-    others = [corpus.name for corpus in corpora if lid_classes.class_of(corpus.lang, ids) not in ids]
+    named = {corpus.name: lid_classes.class_of(corpus.lang, ids) for corpus in corpora}
+    left = [corpus for corpus in corpora if named[corpus.name] in ids]
+    others = [corpus for corpus in corpora if named[corpus.name] not in ids]
     if not others:
         return corpora
-    shown = ", ".join(others[:10])
     if not cfg.leave_out_others:
+        places = [
+            f"{corpus.utterances.rows.where(0)}: {named[corpus.name]}, {len(corpus.utterances)} utterances"
+            for corpus in others[:SHOWN]
+        ]
+        more = [f"and {len(others) - SHOWN} more"] if len(others) > SHOWN else []
         raise ValueError(
-            f"{cfg.data}: {shown}: {split}.tsv of {len(others)} language folder(s) that task.classes="
-            f"{cfg.classes!r} has no class for; add them to the list, name the folders to use in task.langs, or leave "
-            "them out with task.leave_out_others=true"
+            f"{len(others)} language folder(s) whose language is none of the {len(ids)} classes of "
+            f"task.classes={cfg.classes}; add them to the list, name the folders to use in task.langs, or leave them "
+            "out with task.leave_out_others=true:\n" + "\n".join([*places, *more])
         )
+    shown = ", ".join(corpus.name for corpus in others[:SHOWN])
     logger.warning("%s: %d folders have no class and are left out: %s", split, len(others), shown)
     if not left:
         raise ValueError(f"{cfg.data}: no language folder with {split}.tsv has a class in task.classes={cfg.classes!r}")

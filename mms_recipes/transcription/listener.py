@@ -5,7 +5,7 @@ Batches hold audio of like length, whatever its language. When memory runs out t
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from mms_recipes import recordings
+from mms_recipes import memory, recordings
 from mms_recipes.audio_files import AudioError
 from mms_recipes.data import audio
 from mms_recipes.manifest import SAMPLE_RATE
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 BATCH_SECONDS, CPU_BATCH_SECONDS = 160.0, 40.0
-# what torch, oneDNN and the C++ library say on the CPU; CUDA has an exception of its own
-MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate", "could not create a ")
 
 
 @dataclass
@@ -190,39 +188,32 @@ class Listener:
         if pieces := [piece for piece in batch if not piece.error]:
             yield from self._listen(pieces)
 
-    def _listen(self, pieces: list[Piece]) -> Iterator[tuple[Piece, Frames | AudioError]]:
+    def _listen(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Frames | AudioError]]:
         """Yield the frames of each piece; of a batch that is too large for the memory by halves."""
-        try:
-            found, said = self._frames(pieces), ""
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            found, said = [], str(error).strip().partition("\n")[0]
-        if found:
-            yield from zip(pieces, found, strict=True)
-        else:  # outside of `except`, where what the attempt took is free again
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            yield from self._listen_to_less(pieces, said)
+        for piece, found in memory.by_halves(pieces, self._frames, self._shrink):
+            if isinstance(found, MemoryError):
+                yield from self._listen_to_less(piece, str(found))
+            else:
+                yield piece, found
 
-    def _listen_to_less(self, pieces: list[Piece], said: str) -> Iterator[tuple[Piece, Frames | AudioError]]:
-        longest = max(len(piece.samples) for piece in pieces) / SAMPLE_RATE
-        if len(pieces) > 1:
-            self.limits.batch = self.batch_seconds = min(self.batch_seconds, longest * len(pieces)) / 2
-            logger.warning("out of memory: batches of %.0f s from here on", self.batch_seconds)
-            half = len(pieces) // 2
-            yield from self._listen(pieces[:half])
-            yield from self._listen(pieces[half:])
-        elif longest > self.limits.window:
-            self.limits.whole = min(self.limits.whole, longest / 2)
+    def _shrink(self, pieces: Sequence[Piece]) -> None:
+        half = max(len(piece.samples) for piece in pieces) / SAMPLE_RATE * len(pieces) / 2
+        if half < self.batch_seconds:
+            self.limits.batch = self.batch_seconds = half
+            logger.warning("out of memory: batches of %.0f s from here on", half)
+
+    def _listen_to_less(self, piece: Piece, said: str) -> Iterator[tuple[Piece, Frames | AudioError]]:
+        seconds = len(piece.samples) / SAMPLE_RATE
+        if seconds > self.limits.window:
+            self.limits.whole = min(self.limits.whole, seconds / 2)
             logger.warning("out of memory: audio of more than %.0f s in windows from here on", self.limits.whole)
-            for piece in self._cut(pieces[0]):
-                yield from self._listen([piece])
+            for part in self._cut(piece):
+                yield from self._listen([part])
         else:
-            need = f"{pieces[0].job.path}: {longest:.0f} s of audio need more memory than there is ({said})"
-            yield pieces[0], AudioError(f"{need}; take a smaller --window-seconds (now {self.limits.window:g})")
+            need = f"{piece.job.path}: {seconds:.0f} s of audio need more memory than there is ({said})"
+            yield piece, AudioError(f"{need}; take a smaller --window-seconds (now {self.limits.window:g})")
 
-    def _frames(self, pieces: list[Piece]) -> list[Frames]:
+    def _frames(self, pieces: Sequence[Piece]) -> list[Frames]:
         padded, padding = audio.pad([torch.from_numpy(piece.samples) for piece in pieces])
         langs = [piece.job.lang for piece in pieces]
         emissions_BTV, frames_B = self.recognizer.emissions(padded, (~padding).sum(1), langs)
@@ -234,12 +225,6 @@ class Listener:
                 emissions_TV = emissions_BTV[row, :frames, : len(self.recognizer.dictionary(lang))].cpu().numpy().copy()
             found.append(Frames(path_BT[row, :frames].copy(), scores_BT[row, :frames].copy(), emissions_TV))
         return found
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error means that memory ran out, on whatever device."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or any(message in str(error) for message in MEMORY_MESSAGES)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -7,7 +7,7 @@ import torch
 
 from mms_recipes import recordings
 from mms_recipes.data import audio
-from mms_recipes.lid import answers
+from mms_recipes.lid import answers, spans
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recordings import Samples
@@ -35,17 +35,30 @@ class Router:
         for job in sorted(jobs, key=lambda job: -min(job.seconds, SECONDS)):
             try:
                 samples = recordings.read(job.path, SECONDS)[0]
-                if len(samples) < self.identifier.min_samples:
-                    raise ValueError(f"{job.path}: {len(samples) / SAMPLE_RATE:.3f} s, too short to tell its language")
             except ValueError as error:
                 yield job, error
                 continue
+            sound = spans.sound(samples)
+            if sound is None and self.routes.fallback == routing.NEAREST:
+                sound = samples  # any answer will do
+            if sound is None or len(sound) < self.identifier.min_samples:
+                yield job, self._unheard(job)
+                continue
+            samples = sound
             longest = max(len(samples), *(len(other) for _, other in batch), 0)
             if longest * (len(batch) + 1) > CPU_BATCH_SECONDS * SAMPLE_RATE:  # small enough for any memory
                 yield from self._identify(batch)
                 batch = []
             batch.append((job, recordings.normalized(samples) if self.identifier.normalize else samples))
         yield from self._identify(batch)
+
+    def _unheard(self, job: Job) -> Route | ValueError:
+        """Where to send a recording that begins with silence."""
+        said = f"less than {spans.LEAST_SECONDS:g} s of sound in its first {SECONDS:g} s, too little for its language"
+        fallback = self.routes.fallback
+        if fallback and fallback != routing.NEAREST:
+            return Route(fallback, 0.0, f"{said}; taken as {fallback}, the fallback")
+        return ValueError(f"{job.path}: {said}; give it with --lang, or --fallback-lang")
 
     def _identify(self, batch: Sequence[tuple[Job, Samples]]) -> Iterator[tuple[Job, Route | ValueError]]:
         if not batch:

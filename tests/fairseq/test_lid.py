@@ -77,9 +77,10 @@ def test_folder_without_a_class(tmp_path: Path, caplog: pytest.LogCaptureFixture
     write_corpus(tmp_path / "a", eng=[1.0], xyz=[1.0])
     classes = tmp_path / "dict.lang.txt"
     classes.write_text("eng 1\n")
-    told = r"a/xyz: train.tsv of 1 language folder\(s\) that task.classes='.*dict.lang.txt' has no class for; add them"
-    with pytest.raises(ValueError, match=told):
+    told = r"1 language folder\(s\) whose language is none of the 1 classes of task.classes=.*dict.lang.txt; add them"
+    with pytest.raises(ValueError, match=told) as found:
         train_set(tmp_path, classes=str(classes))
+    assert str(found.value).splitlines()[1:] == [f"{tmp_path}/a/xyz/train.tsv:2: xyz, 1 utterances"]
     assert train_set(tmp_path, classes=str(classes), leave_out_others=True).langs == ["a/eng"]
     assert "train: 1 folders have no class and are left out: a/xyz" in caplog.text
     classes.write_text("fra 1\n")

@@ -23,7 +23,7 @@ import mms_recipes.transcription.listener
 from mms_recipes import adapter_files, checkpoints, recordings, transcribe, transcriber
 from mms_recipes.adapter_files import Adapter
 from mms_recipes.data import audio
-from mms_recipes.lid import answers, calibration
+from mms_recipes.lid import answers, calibration, spans
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.convolutions import PIECE_FRAMES
 from mms_recipes.models.encoder import FrozenEncoder
@@ -305,7 +305,9 @@ def test_auto_sends_each_file_to_the_adapter_of_its_language(adapters: Path, fil
         assert transcript.text == alone(adapters, path, transcript.lang)
         assert json.loads(transcript.as_json())["lang_probability"] == transcript.lang_probability
     identifier = mms_recipes.lid.identifier.load_identifier(lid, torch.device("cpu"))
-    source = torch.from_numpy(recordings.normalized(recordings.read(files[0])[0]))
+    sound = spans.sound(recordings.read(files[0])[0])
+    assert sound is not None
+    source = torch.from_numpy(recordings.normalized(sound))
     probabilities = identifier.logits(source[None], torch.tensor([len(source)])).softmax(-1)[0]
     first = identifier.classes[int(probabilities.argmax())]
     temperature = calibration.Temperature(10.0, 9, "data", "dev", answers.fingerprint(identifier))
@@ -321,6 +323,18 @@ def test_auto_sends_each_file_to_the_adapter_of_its_language(adapters: Path, fil
     assert fixed.lang == "jpn" and "taken as jpn, the fallback" in str(fixed.remark)
     mixed = heard.transcribe(files[:3], ["eng", "auto", "fra"])
     assert mixed[0].lang_probability is None and mixed[1].lang == found[1].lang and mixed[2].lang == "fra"
+
+
+def test_auto_of_silence(adapters: Path, tmp_path: Path) -> None:
+    lid = lid_models.write_stock(tmp_path / "lid.pt", lid_models.stock())
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.zeros(32_000), 16_000)
+    (refused,) = Transcriber(adapters, lid=lid).transcribe([silence], "auto")
+    assert f"{silence}: less than 0.5 s of sound in its first 30 s, too little for its language" in str(refused.error)
+    (sent,) = Transcriber(adapters, lid=lid, routes=Routes(fallback="jpn")).transcribe([silence], "auto")
+    (near,) = Transcriber(adapters, lid=lid, routes=Routes(fallback="nearest")).transcribe([silence], "auto")
+    assert near.lang in LETTERS
+    assert sent.lang == "jpn" and sent.lang_probability == 0 and "taken as jpn, the fallback" in str(sent.remark)
 
 
 # ---- the command

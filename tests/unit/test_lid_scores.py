@@ -1,5 +1,6 @@
 """Scores of language identification by hand: nothing is lost, unknown languages are wrong, pairs and lengths."""
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -47,6 +48,30 @@ def test_nothing_is_lost() -> None:
         scores.check_counts(ANSWERS, {"eng": 3, "xho": 1})
     with pytest.raises(ValueError, match="no utterances"):
         scores.check_counts([], {})
+    twice = [*in_corpus("a"), *in_corpus("b")]
+    scores.check_counts(twice, {f"{corpus}/{lang}": count for corpus in "ab" for lang, count in expected.items()})
+    with pytest.raises(ValueError, match=r"a/eng: scored 3 utterances, expected 0 .*\n  a/fra"):
+        scores.check_counts(twice, {f"b/{lang}": count for lang, count in expected.items()})
+
+
+def in_corpus(corpus: str) -> list[Answer]:
+    return [dataclasses.replace(one, corpus=corpus) for one in ANSWERS]
+
+
+def test_corpora() -> None:
+    """Each as if it were alone, sums over all; one corpus without a name has no part of its own."""
+    assert scores.corpus_scores(ANSWERS) == {}
+    found = scores.corpus_scores([*in_corpus("a"), *in_corpus("b")[:3]])
+    *rows, macro, micro = scores.language_rows(ANSWERS)
+    assert found["a"] | {"calibration": 0} == {
+        "languages": {row["lang"]: row for row in rows},
+        "macro": macro,
+        "micro": micro,
+        "calibration": 0,
+    }
+    assert [found[name]["micro"]["utterances"] for name in ("a", "b")] == [5, 3]
+    assert list(found["b"]["languages"]) == ["eng"] and found["b"]["macro"]["top1"] == pytest.approx(200 / 3)
+    assert found["a"]["calibration"]["raw_error"] == scores.calibration_scores(ANSWERS)["raw_error"]
 
 
 def test_confusions() -> None:

@@ -1,0 +1,131 @@
+"""Several corpora in one evaluation of identification: every utterance once, each corpus as if it were alone."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mms_recipes import config, evaluate, manifest
+from mms_recipes.lid import evaluator
+from mms_recipes.manifest import Utterance
+from mms_recipes.report import __main__ as command
+from mms_recipes.report import lid_files
+from tests.fairseq import lid_models
+
+COUNTS = {"one": {"eng": 5, "fra": 3}, "two": {"eng": 2, "rus": 4}}  # of test; the names of its files are the same
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lid_models.write_stock(tmp_path_factory.mktemp("model") / "lid.pt", lid_models.stock())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two corpora with test, the first also with dev; and a folder that is none."""
+    data = tmp_path_factory.mktemp("data")
+    (data / "notes").mkdir()
+    generator = np.random.default_rng(1)
+    for corpus, counts in COUNTS.items():
+        for lang, count in counts.items():
+            folder = data / corpus / lang
+            folder.mkdir(parents=True)
+            for split in ("dev", "test") if corpus == "one" else ("test",):
+                rows = []
+                for number in range(count):
+                    sound = 0.2 * generator.standard_normal(8_000 * (number + 1))
+                    soundfile.write(folder / f"{split}{number}.wav", sound, 16_000)
+                    rows.append(Utterance(f"{split}{number}.wav", len(sound), "a |", "a", f"{lang}{number}"))
+                manifest.write_split(folder, split, folder, rows)
+    return data
+
+
+def settings(*overrides: str) -> DictConfig:
+    config.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+        return compose("evaluate", overrides=["device=cpu", *overrides])
+
+
+def scores(model: Path, data: Path, out: Path, *overrides: str) -> dict[str, Any]:
+    given = (f"checkpoint={model}", f"data={data}", f"out={out}", "lid.lengths=[1]", "lid.keep_temperature=false")
+    return dict(
+        json.loads((evaluator.evaluate(settings("+benchmark=lid", *given, *overrides)) / "scores.json").read_text())
+    )
+
+
+def test_each_corpus_is_scored_as_if_alone(model: Path, data: Path, tmp_path: Path) -> None:
+    both = scores(model, data, tmp_path / "both", "corpora=[one,two]")
+    assert {lang: row["utterances"] for lang, row in both["languages"].items()} == {"eng": 7, "fra": 3, "rus": 4}
+    fitted = both["calibration"]["temperature"]
+    assert (fitted["utterances"], fitted["data"]) == (8, str(data / "one"))
+    assert both["settings"]["corpora"] == ["one", "two"] and both["lengths"][0]["utterances"] == 4 + 2 + 1 + 3
+    lines = [line.split("\t") for line in (tmp_path / "both" / "predictions.tsv").read_text().splitlines()]
+    assert lines[0][:3] == ["corpus", "lang", "uid"]
+    assert Counter((line[0], line[1]) for line in lines[1:]) == {
+        (c, lang): n for c in COUNTS for lang, n in COUNTS[c].items()
+    }
+    table = [line.split("\t") for line in (tmp_path / "both" / "scores.tsv").read_text().splitlines()]
+    assert [line[:2] for line in table[1:]] == [
+        [corpus, lang]
+        for corpus, langs in (("", ["eng", "fra", "rus"]), *COUNTS.items())
+        for lang in (*langs, "macro", "micro")
+    ]
+    said = lid_files.table(both)
+    assert "top-1 one  top-1 two" in said and "two: 6 utterances of 2 languages; calibration error" in said
+    for corpus, counts in COUNTS.items():
+        alone = scores(model, data / corpus, tmp_path / corpus)
+        assert "corpora" not in alone and alone["settings"]["corpora"] == []
+        for key in ("languages", "macro", "micro"):
+            assert both["corpora"][corpus][key] == alone[key]
+        errors = [scored["calibration"]["raw_error"] for scored in (both["corpora"][corpus], alone)]
+        assert errors[0] == pytest.approx(errors[1], abs=1e-3)
+        assert sum(sum(alone["answers"][lang].values()) for lang in counts) == sum(counts.values())
+
+
+def test_all_corpora_and_some_languages(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    every = scores(model, data, tmp_path / "every")
+    named = scores(model, data, tmp_path / "named", "corpora=[one,two,one]")
+    assert list(every["corpora"]) == ["one", "two"] and every["languages"] == named["languages"]
+    some = scores(model, data, tmp_path / "some", "langs=[rus,fra]")
+    assert {name: list(scored["languages"]) for name, scored in some["corpora"].items()} == {
+        "one": ["fra"],
+        "two": ["rus"],
+    }
+    out = tmp_path / "page.html"
+    assert command.main([str(tmp_path / "every"), str(tmp_path / "named"), "--out", str(out)]) == 0
+    assert "By corpus" in out.read_text() and "named (" not in out.read_text()
+    capsys.readouterr()
+    assert command.main([str(tmp_path / "every"), str(tmp_path / "some"), "--out", str(out)]) == 1
+    assert "eng: model" in (said := capsys.readouterr().err) and "scored 7 utterances" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["corpora=[one,three]"], r"corpora: three: no <lang>/test.tsv in .*three; corpora that have one: one, two"),
+        (["corpora=[two]", "split=dev"], r"corpora: two: no <lang>/dev.tsv in .*two; corpora that have one: one"),
+        (["corpora=[two]", "langs=[rus,fra]"], r"langs: fra: no test.tsv in any of two"),
+        (
+            ["corpora=[one,two]", "protocol=fleurs_lid"],
+            "protocol=fleurs_lid is of one corpus: give its folder as data=",
+        ),
+        (["langs=[jpn]"], "langs: jpn: no test.tsv in any of one, two"),
+    ],
+)
+def test_what_does_not_fit(model: Path, data: Path, tmp_path: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        scores(model, data, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_speech_recognition_takes_one_corpus(data: Path, tmp_path: Path, caplog: Any) -> None:
+    cfg = settings("checkpoint=x.pt", f"data={data}", f"out={tmp_path}", "corpora=[one]")
+    with pytest.raises(SystemExit):
+        evaluate.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    assert "corpora=... is of language identification (+benchmark=lid)" in caplog.text
