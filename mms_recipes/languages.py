@@ -92,8 +92,10 @@ def from_fleurs(code: str) -> Language:
     )
 
 
-def shard(langs: Sequence[str], num_shards: int, shard: int) -> list[str]:
+def shard(langs: Sequence[str], num_shards: int, shard: int, what: str = "languages") -> list[str]:
     """Return the languages of one shard (0-based): every ``num_shards``-th, so the shards are disjoint and even.
+
+    ``what`` they are called in messages, where they are something else.
 
     ValueError when the shard is out of range or would be empty.
     """
@@ -102,7 +104,7 @@ def shard(langs: Sequence[str], num_shards: int, shard: int) -> list[str]:
     if not 0 <= shard < num_shards:
         raise ValueError(f"shard is {shard}, expected 0 to {num_shards - 1} (num_shards={num_shards}, counted from 0)")
     if num_shards > len(langs):
-        raise ValueError(f"{num_shards} shards for {len(langs)} languages: some would be empty; lower num_shards")
+        raise ValueError(f"{num_shards} shards for {len(langs)} {what}: some would be empty; lower num_shards")
     return list(langs[shard::num_shards])
 
 

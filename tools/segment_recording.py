@@ -27,7 +27,7 @@ Settings = dict[str, str | float]
 
 DETECTOR = "silero-vad"
 RECEIPT = "segments.json"  # beside the utterances of a recording; they are put in place together
-UNFINISHED = ".cutting"  # in the folder of a language; what lies there is thrown away by the next run
+UNFINISHED = ".cutting"  # in the folder of a language; what lies there is thrown away in the end
 WINDOW = 512  # samples that silero-vad judges at a time
 ROWS, STRETCH, WARM_UP = 16, 512, 64  # stretches that it judges at a time, and windows of each: 16 s after 2 s
 BLOCK_SECONDS = 10  # of a recording in memory at a time
@@ -42,6 +42,11 @@ class Recording:
     path: Path
     size: int  # bytes
     mtime_ns: int
+
+    @property
+    def key(self) -> str:
+        """Return what no other recording is called."""
+        return f"{self.lang}/{self.name}"
 
     def target(self, out: Path) -> Path:
         """Return the folder for its utterances."""
@@ -75,6 +80,8 @@ def detector_version() -> str:
 def cut_recording(recording: Recording, out: Path, rules: Rules, settings: Settings) -> Receipt | str:
     """Cut one recording; return its receipt, or what is wrong with the file. Its folder appears whole or not at all."""
     unfinished = out / recording.lang / UNFINISHED / hashlib.sha256(recording.name.encode()).hexdigest()[:16]
+    for left in (unfinished, replaced_by(unfinished)):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         probabilities, num_samples = speech_probabilities(read_blocks(recording.path))
         speech = speech_spans(probabilities, WINDOW, num_samples)
@@ -208,12 +215,17 @@ def file_name(number: int) -> str:
 
 def put_in_place(new: Path, target: Path) -> None:
     """Make ``new`` the folder ``target``; what was there before moves away first, whole, and is removed."""
-    old = new.with_name(f"{new.name}.old")
+    old = replaced_by(new)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def replaced_by(new: Path) -> Path:
+    """Return where the folder waits to be removed whose place ``new`` takes."""
+    return new.with_name(f"{new.name}.old")
 
 
 def read_receipt(folder: Path) -> Receipt | None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, config, devices, languages, manifest, metrics, report
+from mms_recipes import __version__, config, devices, languages, manifest, metrics, report, shard_files
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions, Hypothesis
@@ -54,6 +54,7 @@ def evaluate(cfg: DictConfig) -> Path:
     options = beam_options(cfg.decoding, langs)
     recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
+    shard_files.remove(out, cfg.shard)
     start = time.monotonic()
     nbest: list[str] = []
     if options:

@@ -9,14 +9,15 @@ import hashlib
 import json
 import logging
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, checkpoints, config, devices, languages, manifest, metrics
+from mms_recipes import __version__, checkpoints, config, devices, languages, manifest, metrics, shard_files
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, tuning
 from mms_recipes.decoding.beam import BeamOptions
@@ -38,8 +39,9 @@ METRICS, STAGES = ("wer", "cer"), ("greedy", "default", "tuned")
 def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     """Find the weights of every language of the shard and write them to <lm>/<lang>/decoding.json; return those files.
 
-    Raises ValueError or FileNotFoundError before any audio is read when something does not fit, ChildProcessError when
-    a worker was killed: the language that was being tuned keeps what it had.
+    Of several shards, what this one found is also kept in `cfg.out` for tools/merge_tuning.py. Raises ValueError or
+    FileNotFoundError before any audio is read when something does not fit, ChildProcessError when a worker was killed:
+    the language that was being tuned keeps what it had.
     """
     config.require(cfg, MANDATORY, "tune")
     config.refuse_unknown_keys(cfg)
@@ -49,6 +51,7 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
         logger.warning("tuning on test: error rates of test say nothing any more; tune on dev")
     data, models = Path(cfg.data), Path(cfg.decoding.lm)
     langs = languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(data, [cfg.split])
+    expected = {lang: len(manifest.read_manifest(data / lang / f"{cfg.split}.tsv")) for lang in langs}
     langs = languages.shard(langs, cfg.num_shards, cfg.shard)
     words = {lang: evaluator.searches_words(cfg.decoding.search, models / lang) for lang in langs}
     given = {kind: (_options(cfg, kind), _axes(cfg, kind)) for kind in set(words.values())}
@@ -57,11 +60,32 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     splits = {lang: Split(data / lang, cfg.split) for lang in langs}
     for lang in langs:
         beam.check_files(models / lang, recognizer.dictionary(lang).symbols, words[lang], cfg.decoding.drop_oov)
+    shard_files.remove(Path(cfg.out), cfg.shard)
     found = {}
     for number, lang in enumerate(langs, start=1):
         logger.info("[%d/%d] %s: %d utterances", number, len(langs), lang, len(splits[lang].utterances))
         found[lang] = _tune_language(cfg, recognizer, lang, splits[lang], words[lang], *given[words[lang]])
+    if cfg.num_shards > 1:
+        settings = OmegaConf.to_container(cfg, resolve=True)
+        path = shard_files.write(Path(cfg.out), {"settings": settings, "expected": expected, "found": found})
+        logger.info("%s; when all are there: python tools/merge_tuning.py %s", path, cfg.out)
     return found
+
+
+def merge(out: Path) -> dict[str, dict[str, Any]]:
+    """Return what the shards of a tuning found, by language, as `tune` returns it.
+
+    Raises FileNotFoundError while a shard is missing, ValueError unless each language was tuned once, on its split.
+    """
+    shards = shard_files.read(out)
+    counts = Counter[str]()
+    for lang, one in ((lang, one) for shard in shards for lang, one in shard["found"].items()):
+        counts[lang] += one["utterances"]
+    expected: dict[str, int] = shards[0]["expected"]
+    if wrong := [lang for lang in sorted(expected.keys() | counts.keys()) if counts[lang] != expected.get(lang)]:
+        found = ", ".join(f"{lang} on {counts[lang]} utterances, expected {expected.get(lang, 0)}" for lang in wrong)
+        raise ValueError(f"{out / shard_files.FOLDER}: tuned {found}; run the shards of these languages again")
+    return {lang: shard["found"][lang] for lang in expected for shard in shards if lang in shard["found"]}
 
 
 def _options(cfg: DictConfig, words: bool) -> BeamOptions:

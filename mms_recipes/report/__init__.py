@@ -75,7 +75,7 @@ def write_report(
         document["benchmark"] = dict(benchmark)
     timed = any(score.word_times is not None for score in scores)
     ordered = sorted(scores, key=lambda s: (s.lang, s.uid))
-    worst = [line for lang, listed in by_lang.items() for line in _worst_lines(lang, listed)]
+    worst = [line for lang, listed in by_lang.items() for line in _worst_lines(lang, listed, headline(lang) == "cer")]
     header = list(rows[0])
     table = ["\t".join(header), *("\t".join(_cell(row.get(key)) for key in header) for row in rows)]
     contents = {
@@ -191,9 +191,8 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _worst_lines(lang: str, scores: Sequence[UtteranceScore]) -> list[str]:
+def _worst_lines(lang: str, scores: Sequence[UtteranceScore], by_characters: bool) -> list[str]:
     """Lay out the utterances with the most errors, aligned by the units of the language's headline metric."""
-    by_characters = languages.is_character_scored(lang)
 
     def badness(score: UtteranceScore) -> tuple[int, float, str]:
         counts = score.characters if by_characters else score.words

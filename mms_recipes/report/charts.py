@@ -144,7 +144,8 @@ def _horizontal_grid(scale: float) -> str:
 
 def _svg(shapes: str, height: int) -> str:
     box = f'viewBox="0 -8 {_WIDTH} {height + 8}"'
-    return f'<svg class="overview" {box} role="img" aria-labelledby="overview">{shapes}</svg>'
+    drawn = f'<svg class="overview" {box} role="img" aria-labelledby="overview">{shapes}</svg>'
+    return f'<div class="wide" tabindex="0" role="region" aria-labelledby="overview">{drawn}</div>'
 
 
 def _across(rate: float, scale: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mms_recipes import metrics, report
+from mms_recipes.lid.scores import MACRO, MICRO, Answer
 from mms_recipes.report.runs import Run
 
 METRICS = ("headline", "wer", "cer")
@@ -14,16 +15,19 @@ METRICS = ("headline", "wer", "cer")
 
 @dataclass(frozen=True)
 class Difference:
-    """A rate minus that of the first run (percent, negative is better) and its 95 % interval."""
+    """A rate minus that of the first run (percent) and its 95 % interval; less is better of errors, not of accuracy."""
 
     value: float
     low: float
     high: float
+    accuracy: bool = False
 
     @property
     def verdict(self) -> str:
         """Return better or worse where the interval leaves 0 out, else unclear."""
-        return "better" if self.high < 0 else "worse" if self.low > 0 else "unclear"
+        if self.low <= 0 <= self.high:
+            return "unclear"
+        return "better" if (self.low > 0) == self.accuracy else "worse"
 
 
 def between(first: Run, other: Run) -> dict[str, dict[str, Difference]]:
@@ -45,6 +49,22 @@ def between(first: Run, other: Run) -> dict[str, dict[str, Difference]]:
         low, high = metrics.percentile_interval(np.mean(of_languages, axis=0))
         found[report.MACRO][metric] = Difference(other.macro[metric] - first.macro[metric], low, high)
     return found
+
+
+def between_accuracies(first: Sequence[Answer], other: Sequence[Answer]) -> dict[str, Difference]:
+    """Return how far the accuracy of `other` is from that of `first`, by language, macro and micro.
+
+    Both answer the same utterances in the same order.
+    """
+    gains: dict[str, list[int]] = {}  # 1 where only the other is right, -1 where only the first
+    for one, two in zip(first, other, strict=True):
+        gains.setdefault(one.lang, []).append(int(two.right) - int(one.right))
+    draws = {lang: _bootstrap(lang, listed, [1] * len(listed)) for lang, listed in gains.items()}
+    values = {lang: 100 * float(np.mean(listed)) for lang, listed in gains.items()}
+    every = [gain for listed in gains.values() for gain in listed]
+    rates = draws | {MACRO: np.mean([*draws.values()], axis=0), MICRO: _bootstrap(MICRO, every, [1] * len(every))}
+    values |= {MACRO: float(np.mean([*values.values()])), MICRO: 100 * float(np.mean(every))}
+    return {key: Difference(values[key], *metrics.percentile_interval(rates[key]), accuracy=True) for key in values}
 
 
 def _resampled(first: Run, other: Run, lang: str) -> Mapping[str, report.Rates]:

@@ -34,12 +34,15 @@ def draw(path: Path, document: Mapping[str, Any]) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.colors import PowerNorm
 
     langs, columns, shares = matrix(document)
     named = len(langs) <= NAMED
     inches = max(4.5, 0.42 * len(langs) if len(langs) <= NUMBERED else min(15.0, 0.14 * len(langs)))
     figure, axes = pyplot.subplots(figsize=(inches + 1.8, inches), layout="constrained")
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
+    # without numbers a few percent must show by their colour
+    norm = PowerNorm(1 if len(langs) <= NUMBERED else 0.4, 0, 100)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, aspect="auto", interpolation="nearest")
     axes.set_xlabel("answered")
     axes.set_ylabel("spoken")
     if named:

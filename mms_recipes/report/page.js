@@ -16,7 +16,8 @@ function sortKey(header) {
 
 function sort(header) {
   const now = header.ariaSort;
-  const first = header.dataset.column === "0" ? "ascending" : "descending"; // languages from a, numbers from the worst
+  const worst = header.dataset.first ?? "descending"; // numbers from the worst, which of accuracies is the lowest
+  const first = header.dataset.column === "0" ? "ascending" : worst; // languages from a
   const order = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
   for (const other of all("th[aria-sort]", table)) other.ariaSort = "none";
   header.ariaSort = order;

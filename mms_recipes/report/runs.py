@@ -66,7 +66,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     Raises FileNotFoundError when one is no evaluation, ValueError when its files do not fit together or when the runs
     did not score the same utterances and references under the same rules.
     """
-    runs = [_read_run(name, folder) for name, folder in _names(folders).items()]
+    runs = [_read_run(name, folder) for name, folder in named(folders).items()]
     first, *others = runs
     for other in others:
         pair = [{"settings": run.settings, "languages": run.languages} for run in (first, other)]
@@ -82,7 +82,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [dataclasses.replace(run, benchmark=benchmark) for run in runs]
 
 
-def _names(folders: Sequence[Path]) -> dict[str, Path]:
+def named(folders: Sequence[Path]) -> dict[str, Path]:
     """Name each run as its evaluation was (name=...), with the folder behind it where two are named alike."""
     names = [
         str(report.read_scores(folder / "scores.json")["settings"].get("name") or folder.name) for folder in folders

@@ -1,20 +1,18 @@
 """Scores of an evaluation that was split over jobs by language: one file for each shard, put together with proof.
 
-OUT/shards/<shard>.json holds the utterances of a shard with their errors, and what all shards must agree on.
+OUT/shards/<shard>.json (shard_files.py) holds the utterances of a shard with their errors.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import manifest
+from mms_recipes import shard_files
 from mms_recipes.metrics import ErrorCounts
 from mms_recipes.report import UtteranceScore
 
-FOLDER = "shards"
-OWN = ("shard", "decoding")  # settings in which shards may differ: decoding holds each language's weights
+OWN = (*shard_files.OWN, "decoding")  # settings in which shards may differ: decoding holds each language's weights
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,7 @@ class Shard:
 
 def write(out: Path, shard: Shard) -> Path:
     """Write what a job scored below the folder of the whole evaluation; return the file."""
-    path = out / FOLDER / f"{shard.settings['shard']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(path, json.dumps(asdict(shard), ensure_ascii=False) + "\n")
-    return path
+    return shard_files.write(out, asdict(shard))
 
 
 def read(out: Path) -> Shard:
@@ -40,25 +35,8 @@ def read(out: Path) -> Shard:
 
     Raises FileNotFoundError naming the shards that are missing, ValueError when they are of different evaluations.
     """
-    paths = sorted((out / FOLDER).glob("*.json"), key=lambda path: path.name)
-    if not paths:
-        raise FileNotFoundError(f"{out / FOLDER}: no scores; run mms_recipes.evaluate with num_shards and shard first")
-    shards = [_parse(path) for path in paths]
+    shards = [_parse(out, document) for document in shard_files.read(out, OWN)]
     first = shards[0]
-    for path, other in zip(paths[1:], shards[1:], strict=True):
-        for key in sorted((first.settings.keys() | other.settings.keys()) - {*OWN}):
-            values = [one.settings.get(key) for one in (first, other)]
-            if values[0] != values[1]:
-                raise ValueError(f"{path}: {key} is {values[1]}, but {values[0]} in {paths[0]}: evaluate it again")
-        if other.expected != first.expected:
-            raise ValueError(f"{path}: made of other manifests than {paths[0]}; evaluate both again")
-    num_shards = int(first.settings["num_shards"])
-    there = {int(one.settings["shard"]) for one in shards}
-    if missing := sorted({*range(num_shards)} - there):
-        raise FileNotFoundError(
-            f"{out / FOLDER}: {len(missing)} of {num_shards} shards missing: {', '.join(map(str, missing[:20]))}; "
-            "evaluate with shard=... of each first"
-        )
     decoding = _together([one.settings["decoding"] for one in shards])
     settings = {key: value for key, value in first.settings.items() if key not in ("shard", "num_shards")}
     return Shard(
@@ -77,11 +55,11 @@ def _together(decodings: Sequence[Any]) -> Any:
     return decodings[0] | {"weights": dict(sorted(weights.items()))}
 
 
-def _parse(path: Path) -> Shard:
+def _parse(out: Path, fields: dict[str, Any]) -> Shard:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
         return Shard(**fields | {"scores": [_score(one) for one in fields["scores"]]})
     except (ValueError, TypeError, KeyError) as error:
+        path = out / shard_files.FOLDER / f"{fields['settings']['shard']}.json"
         raise ValueError(f"{path}: not the scores of a shard ({error!r}); delete it and evaluate it again") from None
 
 

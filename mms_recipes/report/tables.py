@@ -34,8 +34,8 @@ def summary(runs: Sequence[Run], differences: Differences) -> str:
         if number:
             apart = differences[number - 1][MACRO]["headline"]
             verdict = (
-                f'<p class="{apart.verdict}">{_signed(apart.value)} against {escape(runs[0].name)} '
-                f"<small>[{_signed(apart.low)}, {_signed(apart.high)}]</small></p>"
+                f'<p class="{apart.verdict}">{signed(apart.value)} against {escape(runs[0].name)} '
+                f"<small>[{signed(apart.low)}, {signed(apart.high)}]</small></p>"
             )
         boxes.append(f'<section class="box r{number}"><h2>{escape(run.name)}</h2><dl>{rates}</dl>{verdict}</section>')
     if (benchmark := runs[0].benchmark) and (averages := beside.averages(benchmark)):
@@ -160,8 +160,8 @@ def _cells(
             number = of_run[metric]
             picture = charts.difference(number.value, number.low, number.high, scales["difference"])
             cells.append(
-                f'<td class="{number.verdict}" data-value="{number.value:.6f}">{_signed(number.value)}'
-                f"<small>[{_signed(number.low)}, {_signed(number.high)}]</small>{picture}</td>"
+                f'<td class="{number.verdict}" data-value="{number.value:.6f}">{signed(number.value)}'
+                f"<small>[{signed(number.low)}, {signed(number.high)}]</small>{picture}</td>"
             )
     return "".join(cells)
 
@@ -218,5 +218,5 @@ def _range(row: Mapping[str, Any], metric: str) -> str:
     return f"[{row[f'{metric}_low']:.2f}, {row[f'{metric}_high']:.2f}]"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if f"{value:.2f}" not in ("0.00", "-0.00") else "0.00"

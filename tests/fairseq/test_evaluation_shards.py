@@ -32,12 +32,13 @@ def evaluate(run: Path, out: str, *overrides: str) -> Path:
 def test_shards_together_are_the_whole(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = evaluate(run, "whole")
     for shard in range(3):  # of four languages
-        out = evaluate(run, "parts", "num_shards=3", f"shard={shard}")
+        out = evaluate(run, "parts", "num_shards=3", f"shard={shard}", f"device={'auto' if shard else 'cpu'}")
         assert not (out / "scores.json").exists()
     assert merge_scores.main([str(out)]) == 0
     assert "macro" in capsys.readouterr().out
     one, other = (json.loads((folder / "scores.json").read_text()) for folder in (whole, out))
-    assert one["settings"] | {"out": ""} == other["settings"] | {"out": ""}
+    told = {"out": "", "device": ""}
+    assert one["settings"] | told == other["settings"] | told
     assert (one["languages"], one["macro"]) == (other["languages"], other["macro"])
     for name in ("scores.tsv", "worst_utterances.txt"):
         assert (whole / name).read_text() == (out / name).read_text()
@@ -48,7 +49,7 @@ def test_nothing_is_told_of_fewer_utterances(run: Path, capsys: pytest.CaptureFi
     out = evaluate(run, "parts", "num_shards=3", "shard=0")
     evaluate(run, "parts", "num_shards=3", "shard=2")
     assert merge_scores.main([str(out)]) == 1
-    assert "1 of 3 shards missing: 1; evaluate with shard=... of each first" in capsys.readouterr().err
+    assert "1 of 3 shards missing: 1; run the same command with shard=... of each first" in capsys.readouterr().err
     evaluate(run, "parts", "num_shards=3", "shard=1", "count_space=true")
     assert merge_scores.main([str(out)]) == 1
     assert "1.json: count_space is True, but False in " in capsys.readouterr().err
@@ -59,12 +60,12 @@ def test_nothing_is_told_of_fewer_utterances(run: Path, capsys: pytest.CaptureFi
     path.write_text(json.dumps(fields))
     assert merge_scores.main([str(out)]) == 1
     assert "scored 4 utterances, expected 5 as in its manifest" in capsys.readouterr().err
-    path.write_text("{}")
+    path.write_text(json.dumps(fields | {"scores": [{}]}))
     assert merge_scores.main([str(out)]) == 1
-    assert "not the scores of a shard" in capsys.readouterr().err
+    assert "1.json: not the scores of a shard" in capsys.readouterr().err
     shutil.rmtree(out / "shards")
     assert merge_scores.main([str(out)]) == 1
-    assert "no scores; run mms_recipes.evaluate with num_shards and shard first" in capsys.readouterr().err
+    assert "nothing there; run every shard with num_shards=... shard=... first" in capsys.readouterr().err
     assert not (out / "scores.json").exists()
 
 

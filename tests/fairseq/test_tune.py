@@ -18,6 +18,7 @@ from mms_recipes.evaluation import emissions, evaluator, tuner
 from mms_recipes.evaluation.emission_files import CONTENTS
 from tests.fairseq import tones
 from tests.fairseq.test_decoding import LANGS, write_models
+from tools import merge_tuning
 
 DEV = 5
 QUICK = ("step=2.5", "finest=1.25", "decoding.beam_size=20", "decoding.beam_size_token=10", "decoding.workers=2")
@@ -91,9 +92,31 @@ def test_a_finished_language_is_not_tuned_again(
         tuner.tune(composed("tune", trained, lm, *QUICK, "langs=[eng]"))
 
 
-def test_shards_take_each_language_once(trained: Path, lm: Path) -> None:
-    found = [set(tuner.tune(composed("tune", trained, lm, *QUICK, "num_shards=2", f"shard={n}"))) for n in (0, 1)]
-    assert found == [set(languages.shard(sorted(LANGS), 2, n)) for n in (0, 1)]
+def test_shards_take_each_language_once(
+    trained: Path, lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shard may come from the environment, as each process of torchrun or srun has it."""
+    out = lm.parent / "tune"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = {}
+    for shard in (1, 0):
+        monkeypatch.setenv("RANK", str(shard))
+        shards = ("num_shards=${oc.env:WORLD_SIZE}", "shard=${oc.env:RANK}")
+        found[shard] = tuner.tune(composed("tune", trained, lm, *QUICK, *shards))
+        assert list(found[shard]) == languages.shard(sorted(LANGS), 2, shard)
+        if shard == 1:
+            assert merge_tuning.main([str(out)]) == 1
+            assert "1 of 2 shards missing: 0; run the same command with shard=... of each" in capsys.readouterr().err
+    assert merge_tuning.main([str(out)]) == 0
+    assert capsys.readouterr().out == tuner.table(found[0] | found[1]) + "\n"
+    path = out / "shards/0.json"
+    document = json.loads(path.read_text())
+    document["found"]["eng"]["utterances"] -= 1
+    document["found"] |= {"fra": found[1]["fra"]}
+    path.write_text(json.dumps(document))
+    assert merge_tuning.main([str(out)]) == 1
+    told = "shards: tuned eng on 4 utterances, expected 5, fra on 10 utterances, expected 5; run the shards of these"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not pool.can_fork(), reason="this platform cannot fork: a killed worker NOT tested")

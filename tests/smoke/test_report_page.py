@@ -20,6 +20,7 @@ import soundfile
 from mms_recipes import languages, manifest
 from mms_recipes.manifest import Utterance
 from mms_recipes.report import __main__ as command
+from tests.unit import test_report_lid as lid
 from tests.unit.evaluations import UTTERANCES, utterance, write_benchmark, write_run, write_runs
 
 pytestmark = pytest.mark.slow
@@ -387,5 +388,102 @@ def test_hundreds_of_languages(browser: Any, tmp_path: Path) -> None:
     page.wait("document.getElementById('found').textContent === ''")
     page.tab.click("#more")
     assert page.rows() == sorted(langs)
+    page.tab.close()
+    assert not page.errors
+
+
+# ---- language identification
+
+
+@pytest.fixture(scope="module")
+def identified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two identifications of two corpora, each with its page, and their page together."""
+    folder = tmp_path_factory.mktemp("identified")
+    runs = lid.write_two(folder, "one", "two")
+    assert command.main([*map(str, runs), "--out", str(folder / "report.html")]) == 0
+    return folder
+
+
+PAGES = ["small/report.html", "report.html"]
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_accuracies_are_those_of_the_scores(browser: Any, identified: Path, file: str) -> None:
+    names = ["small"] if "/" in file else ["small", "large"]
+    documents = [json.loads((identified / name / "scores.json").read_text()) for name in names]
+    page = Page(browser, identified / file)
+    cells = page.tab.eval_on_selector_all(
+        "#scores tbody tr, #scores tfoot tr",
+        "rows => rows.map(r => [r.dataset.lang, ...[...r.cells].slice(1).map(c => Number(c.dataset.value))])",
+    )
+    assert [row[0] for row in cells] == ["eng", "fra", "macro", "micro"]  # the worst first
+    for lang, utterances, _, *rates in cells:
+        rows = [document["languages"].get(lang, document.get(lang)) for document in documents]
+        expected = []
+        for row, document in zip(rows, documents, strict=True):
+            expected += [row["top1"]] + ([row["top3"], row["top5"]] if len(names) == 1 else [])
+            of = [scored["languages"].get(lang, scored.get(lang)) for scored in document["corpora"].values()]
+            expected += [one["top1"] for one in of]
+        expected += [row["top1"] - rows[0]["top1"] for row in rows[1:]]
+        assert utterances == rows[0]["utterances"] and rates[: len(expected)] == pytest.approx(expected, abs=1e-6)
+    boxes = page.tab.eval_on_selector_all(".box", "all => all.map(b => b.querySelector('dd').firstChild.textContent)")
+    assert boxes == [f"{document['macro']['top1']:.2f} %" for document in documents]
+    page.tab.close()
+    assert not page.errors
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_identification_sorts_filters_and_opens(browser: Any, identified: Path, file: str) -> None:
+    page = Page(browser, identified / file)
+    headers = page.tab.query_selector_all("#scores th[aria-sort]")
+    assert len(headers) == page.tab.evaluate("document.querySelector('#scores tbody tr').cells.length")
+    for header in headers:
+        place = int(header.get_attribute("data-column"))
+        page.tab.evaluate("document.querySelectorAll('#scores th[aria-sort]').forEach(h => (h.ariaSort = 'none'))")
+        for _ in range(2):
+            header.query_selector("button").click()
+            shown = page.tab.eval_on_selector_all(
+                "#scores tbody tr", f"all => all.map(r => r.cells[{place}].dataset.value)"
+            )
+            values = shown if place == 0 else [float(value) for value in shown]
+            order = header.get_attribute("aria-sort")
+            assert values == sorted(values, reverse=order == "descending"), (place, order)
+    first = page.tab.locator("#scores th[data-column='3']")
+    first.locator("button").click()
+    page.tab.evaluate("document.querySelectorAll('#scores th[aria-sort]').forEach(h => (h.ariaSort = 'none'))")
+    first.locator("button").click()
+    assert first.get_attribute("aria-sort") == "ascending"  # of accuracies the worst is the lowest
+    page.tab.fill("#filter", "engl")
+    page.wait("document.getElementById('found').textContent === '1 of 2'")
+    assert page.rows() == ["eng"] and page.tab.locator("details.lang:visible").count() == 1
+    assert page.tab.locator(".overview .faint").count() == 1
+    page.tab.fill("#filter", "")
+    page.wait("document.getElementById('found').textContent === ''")
+    article = page.tab.locator("#lang-eng article").first
+    assert not article.is_visible()
+    page.tab.click("#scores a[href='#lang-eng']")
+    article.wait_for(state="visible")
+    page.tab.emulate_media(media="print")
+    assert page.requests[0] == page.url and all(url.startswith("data:image/png") for url in page.requests[1:])
+    page.tab.close()
+    assert not page.errors
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("file", PAGES)
+def test_identification_is_readable(browser: Any, identified: Path, file: str, scheme: str) -> None:
+    page = Page(browser, identified / file, color_scheme=scheme)
+    page.tab.click("#open")
+    chosen = "h1, h2, h4, p, dt, dd, small, a, summary span, th, td, .key span, header span, button, .answer, .answer b"
+    contrasts = page.tab.eval_on_selector_all(chosen, f"all => all.map(e => [({CONTRAST})(e), e.textContent])")
+    assert len(contrasts) > 100
+    assert min(contrasts)[0] >= 4.5, min(contrasts)
+    dark = page.tab.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+    assert page.tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 300)")
+    for width in (390, 1300):
+        page.tab.set_viewport_size({"width": width, "height": 800})
+        page.tab.click("summary >> nth=0")  # all settings, a table too
+        assert page.tab.evaluate("document.documentElement.scrollWidth") == width  # nothing sticks out of a phone
     page.tab.close()
     assert not page.errors

@@ -195,6 +195,13 @@ def test_scripts_without_spaces_are_aligned_by_characters_in_wide_columns(tmp_pa
     ]
 
 
+def test_worst_utterances_are_aligned_by_what_the_benchmark_counts(tmp_path: Path) -> None:
+    report.write_report(tmp_path, SCORES[1:3], {"eng": 2}, SETTINGS, headline=lambda lang: "cer")
+    lines = (tmp_path / "worst_utterances.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "== eng: 1 of 2 utterances have errors in characters; the worst 1 =="
+    assert lines[3].startswith("REF: t h e c a t")
+
+
 def test_worst_utterances_are_the_20_with_most_errors(tmp_path: Path) -> None:
     scores = [utterance("eng", f"u{i:02}", "a " * 40, "a " * (40 - i)) for i in range(30)]
     write(tmp_path, [*scores, *SCORES[:1]])

@@ -1,9 +1,11 @@
 """tools/segment_audio.py: speech is kept, silence and music are not; broken files are named, finished ones stay."""
 
+import hashlib
 import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -459,6 +461,110 @@ def test_a_source_that_changes_meanwhile_is_broken(src: Path, tmp_path: Path) ->
     result = segment_recording.cut_recording(older, tmp_path, segment_audio.Rules(), {"seed": 1})
     assert result == f"{found.path}: changed while it was read; give the command again"
     assert not list(tmp_path.rglob("*.flac"))
+
+
+# ---- shards
+
+
+def shards(src: Path, out: Path, num_shards: int, *arguments: str) -> list[int]:
+    """Run every shard, the last one first; return their exit codes."""
+    numbers = reversed(range(num_shards))
+    return [run(src, out, "--num-shards", str(num_shards), "--shard", str(n), *arguments) for n in numbers]
+
+
+def test_shards_together_are_the_whole(
+    src: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(src, tmp_path, "--merge") == 1
+    assert "shards: nothing there; run every shard with num_shards=... shard=... first" in capsys.readouterr().err
+    for shard in (2, 0):
+        assert run(src, tmp_path, "--num-shards", "3", "--shard", str(shard)) == 0
+    assert "3 recordings" not in capsys.readouterr().out
+    assert run(src, tmp_path, "--merge") == 1
+    assert "1 of 3 shards missing: 1; run the same command with shard=... of each" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.tsv"))
+    assert run(src, tmp_path, "--num-shards", "3", "--shard", "1") == 0
+    capsys.readouterr()
+    assert run(src, tmp_path, "--merge") == 0
+    assert "4 recordings in 3 shards: 4 cut, 0 broken" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "shards")
+    assert contents(tmp_path) == {
+        name: data.replace(bytes(out), bytes(tmp_path)) for name, data in contents(out).items()
+    }
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_shards_have_each_recording_once(tmp_path: Path) -> None:
+    sizes = [7, 900, 3, 3, 80, 2, 500, 60, 5, 1]
+    recordings = [
+        segment_recording.Recording("eng", f"{n}.wav", tmp_path / f"{n}.wav", size, 0) for n, size in enumerate(sizes)
+    ]
+    dealt = [segment_audio.deal(recordings, 4, shard) for shard in range(4)]
+    assert sorted((one for own in dealt for one in own), key=lambda one: one.name) == recordings
+    assert [len(own) for own in dealt] == [3, 3, 2, 2]
+    assert [own[0].size for own in dealt] == [900, 500, 80, 60]  # long ones are apart
+
+
+def test_merging_refuses_what_is_not_whole(src: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, out = tmp_path / "src", tmp_path / "out"
+    for name in ("a.wav", "b.wav"):
+        write(mine / "eng" / name, read(src / "eng" / "talk.wav")[: 25 * RATE])
+    (mine / "eng" / "text.mp3").write_text("this is no music")
+    assert sorted(shards(mine, out, 2)) == [0, 1]  # one has the broken file
+    assert "broken and left out (--allow-missing accepts that):" in capsys.readouterr().err
+    assert shards(mine, out, 2, "--allow-missing") == [0, 0]
+    assert run(mine, out, "--merge") == 1  # whole, but for what is broken
+    printed = capsys.readouterr()
+    assert "3 recordings in 2 shards: 2 cut, 1 broken" in printed.out and "text.mp3: not readable" in printed.err
+    assert {path.split("/")[1] for paths in rows(out, "eng").values() for path in paths} == {"a.wav", "b.wav"}
+    assert run(mine, out, "--merge", "--allow-missing") == 0
+    told = [("--merge", "--shard", "1"), ("--merge", "--max-seconds", "15")]
+    messages = ["--merge puts all shards together; leave", "shards: max_seconds was 30.0, now it is 15.0; give the"]
+    for arguments, message in zip(told, messages, strict=True):
+        assert run(mine, out, *arguments) == 1
+        assert message in capsys.readouterr().err
+    write(mine / "eng" / "b.wav", silence(1))
+    assert run(mine, out, "--merge", "--allow-missing") == 1
+    found = f"1 of 3 recordings are neither cut nor known to be broken, or changed since: {mine / 'eng/b.wav'}; run all"
+    assert found in capsys.readouterr().err
+    write(mine / "eng" / "new.wav", silence(1))
+    assert run(mine, out, "--merge", "--allow-missing") == 1
+    assert "shards: recordings was 3, now it is 4; give the options of the shards, and run" in capsys.readouterr().err
+    assert shards(mine, out, 2, "--allow-missing") == [0, 0]
+    assert run(mine, out, "--merge", "--allow-missing") == 0
+
+
+def test_a_shard_leaves_the_others_alone(src: Path, tmp_path: Path) -> None:
+    """What another shard has begun stays; what a killed run of the same recording has left does not."""
+    theirs = tmp_path / "ita" / ".cutting" / "0123456789abcdef" / "00000.flac"
+    (recording,) = segment_audio.find_recordings(src / "ita", tmp_path, "ita")
+    name = hashlib.sha256(recording.name.encode()).hexdigest()[:16]
+    for half in (theirs, *(tmp_path / "ita" / ".cutting" / left / "00099.flac" for left in (name, f"{name}.old"))):
+        half.parent.mkdir(parents=True)
+        half.write_bytes(b"half")
+    assert shards(src, tmp_path, 2) == [0, 0]
+    assert list((tmp_path / "ita" / ".cutting").rglob("*.flac")) == [theirs]
+    assert run(src, tmp_path, "--merge") == 0
+    assert not theirs.exists() and not list(tmp_path.rglob("00099.flac"))
+
+
+@pytest.mark.parametrize(
+    ("num_shards", "shard", "message"),
+    [
+        ("3", "3", "shard is 3, expected 0 to 2"),
+        ("0", "0", "num_shards is 0"),
+        ("9", "1", "9 shards for 4 recordings: some would be empty"),
+    ],
+)
+def test_shards_that_cannot_be(
+    src: Path, tmp_path: Path, num_shards: str, shard: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(src, tmp_path / "out", "--num-shards", num_shards, "--shard", shard) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# ---- one recording
 
 
 @pytest.mark.parametrize(("rate", "channels", "suffix"), [(8000, 2, "wav"), (44_100, 1, "mp3"), (16_000, 3, "flac")])

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+import shlex
 import statistics
 from pathlib import Path
 
@@ -97,3 +99,29 @@ def test_wrong_numbers_are_told(option: str, told: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         simulate_array.main(["--speed=1", option])
     assert told in capsys.readouterr().err
+
+
+# ---- docs/scaling.md
+
+
+def printed(command: str, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Run a command of the page; return the cells of its table, without head and rule."""
+    words = shlex.split(command)
+    assert words[:2] == ["python", "tools/simulate_array.py"]
+    assert simulate_array.main(words[2:]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    return [line.strip("| ").split(" | ") for line in lines[2:]]
+
+
+def test_the_page_tells_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs/scaling.md").read_text(encoding="utf-8")
+    calm, hourly, together = re.findall(r"^    (python tools/simulate_array.py .*)$", page, re.MULTILINE)
+    table = [line.strip("| ").split(" | ") for line in re.findall(r"^\| \d+ \| [\d,]+ \| .*$", page, re.MULTILINE)]
+    both = zip(printed(calm, capsys), printed(hourly, capsys), strict=True)
+    assert table == [[*one[:4], one[6], other[3], other[6]] for one, other in both]
+    (whole,) = printed(together, capsys)
+    assert f"{float(whole[-1].rstrip('%')):.0f} % of the time goes into writing, repeating and starting up" in page
+    for options, told in (("--interval-minutes 2", "9.6 % in place of 12.5 %"), ("--graceful 1", "5.1 % in place of")):
+        assert f"`{options}`" in page and told in page
+        shares = {row[-1] for row in printed(f"{hourly} --shards 64 {options}", capsys)}
+        assert shares == {told.partition(" in place")[0].replace(" ", "")}

@@ -1,0 +1,149 @@
+"""Evaluations of language identification as they lie on disk: scores.json for numbers, predictions.tsv for answers."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mms_recipes import report
+from mms_recipes.lid.scores import MICRO, Answer
+from mms_recipes.report.runs import AGAIN, Run, named
+
+PREDICTIONS = "predictions.tsv"
+COLUMNS = ("lang", "uid", "class", "seconds", "rank", "predictions")
+CORPUS = "corpus"  # a first column, where several corpora were scored
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LidRun:
+    """One evaluation. `document` is what scores.json says; `answers` are sorted by corpus, language and uid.
+
+    Read from disk, answers do not have `raw`, which predictions.tsv does not hold.
+    """
+
+    name: str
+    folder: Path
+    scored: datetime
+    document: Document
+    answers: Sequence[Answer]
+
+    @property
+    def settings(self) -> Document:
+        settings: Document = self.document["settings"]
+        return settings
+
+    @property
+    def corpora(self) -> Document:
+        """The scores of each corpus, none where there is only one."""
+        corpora: Document = self.document.get("corpora", {})
+        return corpora
+
+    def wrong_answers(self) -> Run:
+        """Return the shares of wrong answers as the error rates of a run, for the pictures and tables of those."""
+        rates = {
+            lang: {
+                "headline": 100 - row["top1"],
+                "headline_low": 100 - row["top1_high"],
+                "headline_high": 100 - row["top1_low"],
+                "headline_metric": "wrong",
+            }
+            for lang, row in self.document["languages"].items()
+        }
+        return Run(self.name, self.folder, self.scored, self.settings, rates, {}, {})
+
+
+def order(answer: Answer) -> tuple[str, str, str]:
+    """Return what tells an utterance from all others, and what they are sorted by."""
+    return (answer.corpus, answer.lang, answer.uid)
+
+
+def are_identifications(folders: Sequence[Path]) -> bool:
+    """Return whether these are evaluations of language identification, and not of speech recognition.
+
+    Raises ValueError where they are of both kinds, FileNotFoundError for one without scores.
+    """
+    kinds = {folder: MICRO in report.read_scores(folder / "scores.json") for folder in folders}
+    if len(set(kinds.values())) > 1:
+        lid, asr = (
+            ", ".join(str(folder) for folder, is_lid in kinds.items() if is_lid is kind) for kind in (True, False)
+        )
+        raise ValueError(
+            f"{lid}: language identification; {asr}: speech recognition: their scores do not stand side by side; make "
+            "a page of each kind"
+        )
+    return kinds[folders[0]]
+
+
+def read_runs(folders: Sequence[Path]) -> list[LidRun]:
+    """Read the folders that mms_recipes.evaluate wrote, the first being what the others are compared with.
+
+    Raises FileNotFoundError when one is no evaluation, ValueError when its files do not fit together or when the runs
+    did not score the same utterances under the same rules.
+    """
+    runs = [_read_run(name, folder) for name, folder in named(folders).items()]
+    first, *others = runs
+    for other in others:
+        report.check_comparable(first.name, first.document, other.name, other.document)
+        for one, two in zip(first.answers, other.answers, strict=True):
+            if order(one) != order(two):
+                raise ValueError(
+                    f"{first.name} scored {'/'.join(filter(None, order(one)))} where {other.name} scored "
+                    f"{'/'.join(filter(None, order(two)))}; compare evaluations of the same manifests"
+                )
+    return runs
+
+
+def _read_run(name: str, folder: Path) -> LidRun:
+    path = folder / "scores.json"
+    document = report.read_scores(path)
+    answers = sorted(_read_answers(folder / PREDICTIONS), key=order)
+    found = {
+        "utterances": Counter(a.lang for a in answers),
+        "right answers": Counter(a.lang for a in answers if a.right),
+    }
+    for lang in sorted(document["languages"].keys() | found["utterances"].keys()):
+        row = document["languages"].get(lang, {"utterances": 0, "top1": 0})
+        counts = {"utterances": row["utterances"], "right answers": round(row["top1"] * row["utterances"] / 100)}
+        for what, count in counts.items():
+            if found[what][lang] != count:
+                raise ValueError(
+                    f"{folder}: {lang}: {PREDICTIONS} has {found[what][lang]:,} {what}, scores.json {count:,}: they "
+                    f"are of two evaluations; {AGAIN}"
+                )
+    return LidRun(name, folder, datetime.fromtimestamp(path.stat().st_mtime), document, answers)
+
+
+def _read_answers(path: Path) -> list[Answer]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, though evaluate writes it beside scores.json; {AGAIN}")
+    with path.open(encoding="utf-8", newline="\n") as file:
+        header = tuple(file.readline().rstrip("\n").split("\t"))
+        if header not in (COLUMNS, (CORPUS, *COLUMNS)):
+            raise ValueError(f"{path}:1: columns are {', '.join(header)}, expected {', '.join(COLUMNS)}; {AGAIN}")
+        found = []
+        for number, line in enumerate(file, start=2):
+            cells = line.rstrip("\n").split("\t")
+            try:
+                found.append(_answer(dict(zip(header, cells, strict=True))))
+            except (ValueError, TypeError, IndexError) as error:
+                raise ValueError(f"{path}:{number}: not a line as evaluate writes it ({error}); {AGAIN}") from None
+    return found
+
+
+def _answer(cells: Mapping[str, str]) -> Answer:
+    best = [(str(name), float(share)) for name, share in json.loads(cells["predictions"])]
+    rank = int(cells["rank"]) if cells["rank"] else None
+    return Answer(
+        cells["uid"],
+        cells["lang"],
+        cells["class"],
+        float(cells["seconds"]),
+        rank,
+        best,
+        best[0][1],
+        cells.get(CORPUS, ""),
+    )
