@@ -47,6 +47,11 @@ class Adapter:
                 f"{base_hash}; load the checkpoint it was trained on ({self.base_path})"
             )
 
+    @property
+    def origin(self) -> licences.Origin:
+        """Licence and provenance of the weights."""
+        return licences.Origin(self.licence, tuple(self.provenance))
+
     def dictionary(self) -> Dictionary:
         """The head's letters as fairseq's Dictionary."""
         dictionary = Dictionary()
@@ -105,7 +110,13 @@ def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) ->
         adapter.require_base(base.hash)
     parts = {a.lang: LanguagePart(a.tensors, a.letters, a.units.to_text() if a.units.model else "") for a in adapters}
     model = Portable(
-        str(path), Kind.lsah, base.cfg, base.normalize, base.encoder_state, adapters=parts, origin=base.origin
+        str(path),
+        Kind.lsah,
+        base.cfg,
+        base.normalize,
+        base.encoder_state,
+        adapters=parts,
+        origin=base.origin.known_else(adapter.origin for adapter in adapters),
     )
     state = stock_checkpoints.to_checkpoint(model)
     state["adapter"] = dict(state["adapter"])

@@ -4,6 +4,7 @@ A file is read by torch's restricted loader only (fairseq_compat lists what may 
 """
 
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -44,7 +45,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; give the path of a .pt file or a Hugging Face folder")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with _without_collector():
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: refused: it holds Python objects that a checkpoint has no need of ({_unsafe(path, error)}); "
@@ -56,6 +58,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside; found {_describe(state)}")
     return state
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python from looking through what is read, again and again as it grows: some 320,000 tensors in l1107."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _unsafe(path: Path, error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Every quarrel with fairseq on today's Python and torch, one small function each.
 
-`apply()` runs once, before any fairseq model is imported or checkpoint is read. Each function says what breaks
-without it; tests/fairseq/test_compat.py shows the fault in stock fairseq, so a test fails once upstream is mended.
+`apply()` runs once, before any fairseq model is imported (fairseq_import.py) or checkpoint is read. Each function says
+what breaks without it; tests/fairseq/test_compat.py shows the fault in stock fairseq, so a test fails once upstream is
+mended.
 """
 
 import argparse
@@ -10,7 +11,6 @@ import contextlib
 import datetime
 import functools
 import importlib.util
-import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mms_recipes import checkpoint_files, sharding
+from mms_recipes import checkpoint_files, fairseq_import, sharding
 from mms_recipes.sampling import span_mask
 
 if importlib.util.find_spec("fairseq") is None:
@@ -39,7 +39,7 @@ def apply() -> None:
     if _applied:
         return
     _applied = True
-    keep_logging_level()
+    fairseq_import.import_fairseq()
     allow_checkpoint_objects()
     save_atomically()
     seed_masks()
@@ -48,18 +48,6 @@ def apply() -> None:
     keep_float32_weights()
     bound_waiting()
     sharding.shard_with_torch()
-
-
-def keep_logging_level() -> None:
-    """Import fairseq without its side effects: it sets the root logger to DEBUG and gives it a handler."""
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    # "Please install tensorboardX" and the like are for fairseq's developers, not for our users
-    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.ERROR)
-    import fairseq.models.wav2vec  # noqa: F401
-
-    root.setLevel(level)
-    root.handlers[:] = handlers
 
 
 def allow_checkpoint_objects() -> None:

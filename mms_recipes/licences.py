@@ -5,6 +5,7 @@ not mean free. Nothing inside Meta's .pt files names their licence, so their fil
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -26,6 +27,10 @@ class Origin:
     def then(self, step: str) -> "Origin":
         """The same with one more step at its end."""
         return Origin(self.licence, (*self.provenance, step))
+
+    def known_else(self, others: Iterable["Origin"]) -> "Origin":
+        """This one, or where it does not know the licence, the first of the others that does."""
+        return next((origin for origin in (self, *others) if origin.licence != UNKNOWN), self)
 
     def licensed(self, licence: str | None, where: str) -> "Origin":
         """The same under the licence that the user names; ValueError when the file itself names another."""

@@ -13,3 +13,6 @@ import mms_recipes.tasks.finetuning  # noqa: E402
 import mms_recipes.tasks.lid  # noqa: E402
 import mms_recipes.tasks.lsah  # noqa: E402
 import mms_recipes.tasks.pretraining  # noqa: E402, F401
+from mms_recipes import origins  # noqa: E402
+
+origins.keep()

@@ -102,7 +102,7 @@ def check_manifests(cfg: DictConfig) -> None:
     task = cfg.task
     folder, labelled, kind = Path(task.data), task._name in LABELLED, unit_kind(task)
     langs = language_folders(task)
-    splits = (cfg.dataset.train_subset, cfg.dataset.valid_subset)
+    splits: tuple[str, ...] = (cfg.dataset.train_subset, cfg.dataset.valid_subset)
     rows = sum(_count_rows(folder / lang / f"{split}.tsv") for lang in langs for split in splits)
     groups: dict[tuple[str, ...], list[str]] = {}
     for lang in langs:

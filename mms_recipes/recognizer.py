@@ -15,6 +15,7 @@ from mms_recipes.decoding.greedy import greedy
 from mms_recipes.huggingface.reading import is_huggingface
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
+from mms_recipes.transcription import routing
 from mms_recipes.units import Units
 
 
@@ -48,9 +49,7 @@ class Recognizer:
         new = [lang for lang in dict.fromkeys(langs) if lang not in self.dictionaries]
         if self.source is None or not new:
             return
-        if missing := [lang for lang in new if lang not in self.source]:
-            there = ", ".join(sorted(self.source))
-            raise ValueError(f"{self.path}: no adapter for {', '.join(missing[:10])}; there are {there}")
+        routing.require(new, self.source, self.path)
         states = {lang: self.adapters.language_state(lang) for lang in self.adapters.langs} if self.adapters else {}
         for lang in new:
             adapter = self.source[lang]

@@ -13,10 +13,11 @@ import safetensors
 import torch
 
 import mms_recipes.plugins  # noqa: F401  (before fairseq is imported: it sets the root logger to DEBUG)
-from mms_recipes import adapter_files, checkpoints, licences, manifest
+from mms_recipes import adapter_files, checkpoints, manifest
 from mms_recipes.conversion import proof, stock_checkpoints
 from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.huggingface import reading, writing
+from mms_recipes.transcription import routing
 from mms_recipes.units import Units
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def read(path: Path, base: Path | None = None, trust: bool = False, classes: Seq
     if reading.is_huggingface(path):
         return reading.read(path)
     if path.is_dir():
-        return _of_adapters(path, base, trust)
+        adapters = adapter_files.read_adapters(path)
+        return _of_adapters(path, adapters, read(_base_of(adapters, base), trust=trust))
     return stock_checkpoints.of_checkpoint(_load(path, trust), path, classes)
 
 
@@ -58,18 +60,18 @@ def _load(path: Path, trust: bool) -> Mapping[str, object]:
     return state
 
 
-def _of_adapters(folder: Path, base: Path | None, trust: bool) -> Portable:
-    adapters = adapter_files.read_adapters(folder)
+def _base_of(adapters: Mapping[str, adapter_files.Adapter], base: Path | None) -> Path:
     source = base or Path(next(iter(adapters.values())).base_path)
     if not source.exists():
         raise FileNotFoundError(f"{source}: the base of these adapters is not there (any more); give it with --base")
-    found = read(source, trust=trust)
-    base_hash = found.hash
-    origin = found.origin
+    return source
+
+
+def _of_adapters(folder: Path, adapters: Mapping[str, adapter_files.Adapter], found: Portable) -> Portable:
+    base_hash, origins = found.hash, []
     for adapter in adapters.values():
         adapter.require_base(base_hash)
-        if origin.licence == licences.UNKNOWN:
-            origin = licences.Origin(adapter.licence, tuple(adapter.provenance))
+        origins.append(adapter.origin)
     return Portable(
         str(folder),
         Kind.lsah,
@@ -77,7 +79,7 @@ def _of_adapters(folder: Path, base: Path | None, trust: bool) -> Portable:
         found.normalize,
         found.frozen,
         adapters=OnDemand(list(adapters), lambda lang: _part(adapters[lang])),
-        origin=origin,
+        origin=found.origin.known_else(origins),
     )
 
 
@@ -143,13 +145,10 @@ def require_expressible(model: Portable, to: str) -> None:
 
 
 def choose(model: Portable, langs: list[str] | None) -> None:
-    """Keep the adapters of some languages. Raises ValueError for one that is not there."""
+    """Keep the adapters of some languages. Raises ValueError for one that is not there, with the nearest that are."""
     if langs is None:
         return
-    missing = [lang for lang in langs if lang not in model.adapters]
-    if missing:
-        have = ", ".join(list(model.adapters)[:10]) or "none"
-        raise ValueError(f"{model.where}: no adapter for {', '.join(missing)}; there are {len(model.adapters)}: {have}")
+    routing.require(langs, model.adapters, model.where)
     model.adapters = OnDemand(langs, model.adapters.__getitem__)
 
 
@@ -232,10 +231,9 @@ def _require_free(target: Path, model: Portable, to: str) -> None:
 
 def _require_same(model: Portable, written: Path, source: Path, to: str) -> None:
     """Raise ValueError unless what was written holds the same tensors and says the same to the test signal."""
-    back = read(written, base=source if to == "adapters" else None)
+    back, after, teller_after = _read_back(model, written, to)
     _require_equal(model, back)
     before, teller = _teller(model, source, to)
-    after, teller_after = _teller(back, written)
     langs = _spread(list(model.adapters)) or [None]
     largest = max(proof.difference(before(lang), after(lang)) for lang in langs)
     of = f"of {len(langs)} of {len(model.adapters)} languages " if model.adapters else ""
@@ -245,14 +243,27 @@ def _require_same(model: Portable, written: Path, source: Path, to: str) -> None
     logger.info("all tensors equal; %s", said)
 
 
-def _teller(model: Portable, path: Path, to: str | None = None) -> tuple[Teller, str]:
-    """How to run a model, and who runs it; `to` is given with a source, which is run by others than its result."""
+def _read_back(model: Portable, written: Path, to: str) -> tuple[Portable, Teller, str]:
+    """What was written, how to run it, and who runs it; adapters on the base of the source, which they belong to."""
+    if to == "fairseq":
+        state = checkpoints.load_checkpoint(written)
+        back = stock_checkpoints.of_checkpoint(state, written)
+        return back, lambda lang: proof.by_fairseq(state, back, lang, str(written.parent)), "stock fairseq"
+    if to == "adapters":
+        back = _of_adapters(written, adapter_files.read_adapters(written), model)
+        return back, lambda lang: proof.by_us(back, lang), "this package"
+    back = reading.read(written)
+    return back, *_teller(back, written, to)
+
+
+def _teller(model: Portable, path: Path, to: str) -> tuple[Teller, str]:
+    """How to run a source, or a folder of Hugging Face's, and who runs it: where possible not who runs the other."""
     if reading.is_huggingface(path):
         if proof.has_transformers():
             return proof.Transformers(path, model).outputs, "transformers"
         return lambda lang: proof.by_us(model, lang), "this package, as transformers is not installed"
-    if to == "adapters" or (to is None and path.is_file()):
-        state = stock_checkpoints.to_checkpoint(model) if to else checkpoints.load_checkpoint(path)
+    if to == "adapters":
+        state = stock_checkpoints.to_checkpoint(model)
         return lambda lang: proof.by_fairseq(state, model, lang, str(path.parent)), "stock fairseq"
     name = "fairseq's classes" if model.kind in (Kind.encoder, Kind.pretraining) else "this package"
     return lambda lang: proof.by_us(model, lang), name

@@ -9,6 +9,8 @@ from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import DictConfig, OmegaConf
 
+LAST = "checkpoint_last.pt"  # fairseq's name for a run's own checkpoint
+
 
 def as_config(section: Any) -> DictConfig:
     """A config from a dict, or from the flat Namespace that files before 2021 hold (XLSR-53)."""
@@ -24,6 +26,19 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> DictConfig
     if section is None:
         raise ValueError(f"{path}: no 'cfg' or 'args' inside: what architecture it has is not known")
     return as_config(section)
+
+
+def started_from(cfg: DictConfig) -> str | None:
+    """The file or folder whose weights a run started from; None when from random ones."""
+    checkpoint = cfg.get("checkpoint") or {}
+    restored = checkpoint.get("restore_file")
+    given = (
+        checkpoint.get("finetune_from_model"),  # goes before what the model was built from
+        None if restored == LAST else restored,
+        cfg.model.get("w2v_path"),
+        cfg.model.get("base"),
+    )
+    return next((str(path) for path in given if path), None)
 
 
 def of_encoder(model: DictConfig) -> Wav2Vec2Config:

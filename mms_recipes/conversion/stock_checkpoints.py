@@ -68,11 +68,10 @@ def origin_of(checkpoint: Mapping[str, Any], path: str | Path) -> licences.Origi
     """Licence and provenance that a checkpoint states, else those that its name and its base's stand for."""
     if checkpoint.get("licence"):
         return licences.Origin(checkpoint["licence"], tuple(checkpoint.get("provenance") or ()))
-    model = fairseq_configs.of_checkpoint(checkpoint, path).model
-    bases = [str(model.get(key)) for key in ("w2v_path", "base") if model.get(key)]
-    known = (licences.of_name(name) for name in (Path(path).name, *bases))
+    base = fairseq_configs.started_from(fairseq_configs.of_checkpoint(checkpoint, path))
+    known = (licences.of_name(name) for name in (Path(path).name, base) if name)
     licence = next((licence for licence in known if licence != licences.UNKNOWN), licences.UNKNOWN)
-    return licences.Origin(licence, tuple(f"trained from {Path(base).name}" for base in bases))
+    return licences.Origin(licence, (f"trained from {Path(base).name}",) if base else ())
 
 
 def _add_classes(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tensor], classes: list[str]) -> None:

@@ -4,11 +4,13 @@ A test of the first kind fails once fairseq is mended: then take the item out.
 """
 
 import argparse
+import copy
 import json
 import logging
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,10 @@ from fairseq.meters import AverageMeter, StopwatchMeter
 from fairseq.models.wav2vec import wav2vec2
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from fairseq.optim.fp16_optimizer import FP16Optimizer
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from mms_recipes import config, fairseq_compat
+from mms_recipes import config, fairseq_compat, fairseq_import
 from tests.fairseq.small import small_config
 
 # What a process finds that knows nothing of our package: it prints one line of JSON.
@@ -35,6 +38,10 @@ folder, found = Path(sys.argv[1]), {}
 
 import fairseq.models.wav2vec
 found["level"], found["handlers"] = logging.getLogger().level, len(logging.getLogger().handlers)
+found["imported"] = sorted({"sklearn.metrics", "scipy.stats"} & set(sys.modules))
+import copy
+from hydra.core.config_store import ConfigStore
+found["store_copied"] = copy.deepcopy(ConfigStore.instance()) is not ConfigStore.instance()
 
 import torch
 from fairseq import checkpoint_utils
@@ -111,7 +118,7 @@ def test_the_command_is_the_one_of_the_makefile() -> None:
     assert pinned.partition("=")[2].strip() in (config.PACKAGE / "fairseq_compat.py").read_text()
 
 
-# ---- keep_logging_level
+# ---- fairseq_import.keep_logging
 
 
 def test_importing_fairseq_changes_the_root_logger(stock: dict) -> None:
@@ -123,6 +130,63 @@ def test_importing_ours_does_not_and_says_nothing() -> None:
     result = python(code)
     assert result.stdout == f"{logging.WARNING} 0\n"
     assert "tensorboard" not in result.stderr
+
+
+# ---- fairseq_import.import_when_called
+
+CALLS = """
+import json, sys
+import mms_recipes.plugins
+found = {"before": sorted({"sklearn", "sklearn.metrics", "scipy.stats"} & set(sys.modules))}
+import numpy as np
+from fairseq.criterions import sentence_prediction
+from fairseq.tasks import audio_classification
+labels, said = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+found["f1"] = float(sentence_prediction.acc_and_f1(said, labels)["f1"])
+found["matthews"] = float(sentence_prediction.matthews_corrcoef(said, labels))
+found["pearson"] = float(sentence_prediction.pearson_and_spearman(said, labels)["corr"])
+found["roc"] = audio_classification.sklearn_metrics.roc_curve(labels, said)[0].tolist()
+import sklearn, scipy.stats
+found["after"] = [hasattr(sklearn, "__file__"), hasattr(sklearn.metrics, "auc"), hasattr(scipy.stats, "norm")]
+print(json.dumps(found))
+"""
+
+
+def test_stock_imports_big_libraries_for_functions_that_nobody_calls(stock: dict) -> None:
+    assert stock["imported"] == ["scipy.stats", "sklearn.metrics"]
+
+
+def test_ours_imports_them_when_the_functions_are_called() -> None:
+    result = python(CALLS)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["before"] == []
+    assert found["f1"] == pytest.approx(2 / 3) and found["matthews"] == pytest.approx(3**-0.5)
+    assert found["pearson"] == pytest.approx(3**-0.5) and found["roc"] == [0, 0, 1]
+    assert found["after"] == [True, True, True]  # the libraries themselves, not what stood in for them
+
+
+def test_what_is_imported_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = types.ModuleType("scipy.stats")
+    monkeypatch.setitem(sys.modules, "scipy.stats", there)
+    with fairseq_import.import_when_called():
+        assert sys.modules["scipy.stats"] is there
+    assert sys.modules["scipy.stats"] is there
+
+
+# ---- fairseq_import.share_config_store
+
+
+def test_hydra_copies_its_store_of_dataclasses(stock: dict) -> None:
+    assert stock["store_copied"]
+
+
+def test_ours_is_shared_and_what_is_loaded_is_a_copy() -> None:
+    store = ConfigStore.instance()
+    assert copy.deepcopy(store) is store
+    loaded = store.load("task/mms_finetuning.yaml").node
+    loaded.beta = 0.25
+    assert store.load("task/mms_finetuning.yaml").node.beta == 1
 
 
 # ---- allow_checkpoint_objects
@@ -370,7 +434,15 @@ def test_16_bit_runs_resume_from_their_float32_weights() -> None:
 
 def test_every_item_has_a_test_here() -> None:
     source = Path(__file__).read_text()
-    items = [name for name in vars(fairseq_compat) if callable(getattr(fairseq_compat, name)) and name[0] != "_"]
-    own = [name for name in items if getattr(fairseq_compat, name).__module__ == fairseq_compat.__name__]
+    own = [name for name, item in vars(fairseq_compat).items() if _is_of(item, fairseq_compat) and name[0] != "_"]
+    own += [
+        f"fairseq_import.{name}"
+        for name, item in vars(fairseq_import).items()
+        if _is_of(item, fairseq_import) and name[0] != "_" and name != "import_fairseq"  # which only calls the others
+    ]
     missing = [name for name in own if f"# ---- {name}\n" not in source]
     assert own and not missing, f"without a test: {missing}"
+
+
+def _is_of(item: object, module: types.ModuleType) -> bool:
+    return callable(item) and getattr(item, "__module__", "") == module.__name__

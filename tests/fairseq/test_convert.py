@@ -349,8 +349,10 @@ def torch_file(path: Path) -> dict[str, torch.Tensor]:
 def test_a_language_that_is_not_there(tmp_path: Path) -> None:
     write_dense(tmp_path / "dense.pt")
     write_adapters(tmp_path / "adapters", tmp_path / "dense.pt")
-    with pytest.raises(ValueError, match="no adapter for deu; there are 3: eng, fra, jpn"):
-        converter.convert(tmp_path / "adapters", tmp_path / "x", "huggingface", langs=["deu", "eng"])
+    with pytest.raises(ValueError, match=r"no adapter for frc \(nearest: fra\); there are 3: eng, fra, jpn"):
+        converter.convert(tmp_path / "adapters", tmp_path / "x", "huggingface", langs=["frc", "eng"])
+    with pytest.raises(ValueError, match=r"dense.pt: no adapter for eng \(nearest: none\); there are 0"):
+        converter.convert(tmp_path / "dense.pt", tmp_path / "x", "huggingface", langs=["eng"])
     with pytest.raises(ValueError, match="a ctc model, which has no adapters"):
         converter.convert(tmp_path / "dense.pt", tmp_path / "x", "adapters")
 

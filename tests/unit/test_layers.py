@@ -13,14 +13,14 @@ MAX_LINES = 300
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
     "domain": "alignment audio_files corpora curves languages licences manifest metrics recordings report sampling "
-    "sources text unit_kinds units watchdog cluster.claim cluster.progress cluster.run_state cluster.slurm "
-    "decoding.lm_text decoding.ngrams evaluation.benchmarks lid.calibration lid.classes lid.protocol lid.scores "
-    "lid.spans transcription.routing transcription.subtitles",
-    "decoding": "decoding models.adapters transcription.transcripts transcription.windows",
-    "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat huggingface models "
-    "optimizers plugins recognizer sharding tasks conversion.fairseq_configs conversion.portable conversion.proof "
-    "conversion.stock_checkpoints evaluation.emission_files evaluation.emissions lid.answers lid.checkpoints "
-    "lid.identifier",
+    "shard_files sources text unit_kinds units watchdog cluster.claim cluster.progress cluster.run_state "
+    "cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks lid.calibration "
+    "lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles",
+    "decoding": "decoding memory models.adapters transcription.transcripts transcription.windows",
+    "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import huggingface "
+    "models optimizers origins plugins recognizer sharding tasks conversion.fairseq_configs "
+    "conversion.portable conversion.proof conversion.stock_checkpoints evaluation.emission_files "
+    "evaluation.emissions lid.answers lid.checkpoints lid.identifier",
     "engine": "cluster config conversion devices evaluation lid preflight run_folder runner transcriber transcription",
     "commands": "convert evaluate identify report.__main__ status train transcribe tune",
 }
