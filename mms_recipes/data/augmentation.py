@@ -51,6 +51,11 @@ class Augmentation:
         """By what factor audio can become shorter."""
         return max(1.0, self.speed_range[1]) if self.speed_prob else 1.0
 
+    @property
+    def slowest(self) -> float:
+        """By what factor audio can become longer, as a speed: 0.8 makes 10 s 12.5 s."""
+        return min(1.0, self.speed_range[0]) if self.speed_prob else 1.0
+
     def apply(self, samples: Samples, generator: np.random.Generator) -> Samples:
         """Change an utterance; the result may be longer or shorter. Each call draws the same count of numbers."""
         chances, places = generator.random(4), generator.random(4)

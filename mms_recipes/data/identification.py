@@ -49,7 +49,7 @@ class IdentificationDataset(MixtureDataset):
         generator = np.random.default_rng((self.seed, self.epoch, *key))
 
         def crop(samples: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-            start = int(generator.random() * max(0, len(samples) - size))
+            start = int(generator.random() * (max(0, len(samples) - size) + 1))
             return samples[start : start + size]
 
         long_enough = int(self.max_samples * self.augmentation.fastest)  # whatever the speed, no more is needed
@@ -70,8 +70,12 @@ class IdentificationDataset(MixtureDataset):
         }
 
     def batches(self, epoch: int, max_samples: int) -> list[npt.NDArray[np.int64]]:
-        """The mixture's batches; an utterance that comes again is numbered, so that it is not the same part again."""
-        found = super().batches(epoch, max_samples)
+        """The mixture's batches; an utterance that comes again is numbered, so that it is not the same part again.
+
+        In training they stay within `max_samples` also when all their utterances are slowed down.
+        """
+        slowest = 1.0 if self.weights is None else self.augmentation.slowest
+        found = super().batches(epoch, int(max_samples * slowest))
         flat = np.concatenate(found)
         order = np.argsort(flat, kind="stable")
         first = np.flatnonzero(np.diff(flat[order], prepend=-1))

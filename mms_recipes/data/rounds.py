@@ -5,6 +5,7 @@ not depend on the other languages of the job. The round's utterances are then so
 micro-batches that mix languages: only speed and memory depend on that, the sum of the gradients does not.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from fairseq.data.iterators import CountingIterator, EpochBatchIterating
 from mms_recipes import sampling
 from mms_recipes.data.mixture import MixtureDataset
 
+SHARES_KEPT = 64  # rounds; data workers are a few batches ahead
 
 class Rounds:
     """Which utterances each round holds.
@@ -103,17 +105,18 @@ class RoundIterator(EpochBatchIterating):
     def _load(self, start: int) -> Iterator[Round]:
         dataset = self.rounds.dataset
         updates = range(start, self.num_updates)
+        share = functools.lru_cache(SHARES_KEPT)(self._share)  # asked for by the loader and, a little later, here
         loader = iter(
             torch.utils.data.DataLoader(
                 dataset,
-                batch_sampler=(batch for update in updates for batch in self._share(update)),  # type: ignore[misc]
+                batch_sampler=(batch for update in updates for batch in share(update)),  # type: ignore[misc]
                 collate_fn=dataset.collater,
                 num_workers=self.num_workers,
             )
         )
         batches = self.timed(loader)
         for update in updates:
-            yield Round(update, len(self._share(update)), batches)
+            yield Round(update, len(share(update)), batches)
 
     def next_epoch_itr(
         self, shuffle: bool = True, fix_batches_to_gpus: bool = False, set_dataset_epoch: bool = True

@@ -160,6 +160,15 @@ def test_parts_are_no_longer_than_asked_and_normalised(tmp_path: Path) -> None:
         assert abs(float(source.mean())) < 1e-4 and float(source.std()) == pytest.approx(1, abs=1e-2)
 
 
+def test_batches_stay_within_their_size_when_utterances_are_slowed_down(tmp_path: Path) -> None:
+    write_corpus(tmp_path, eng=[1.0] * 12)
+    dataset = train_set(tmp_path, max_seconds=3.0, speed_prob=1.0, speed_range=[0.5, 0.6])
+    batches = dataset.batches(1, 4 * RATE)
+    sources = [dataset.collater([dataset[int(i)] for i in batch])["net_input"]["source"] for batch in batches]
+    assert max(source.numel() for source in sources) <= 4 * RATE
+    assert max(source.shape[1] for source in sources) > 1.6 * RATE
+
+
 def test_dev_is_the_middle_and_never_changed(tmp_path: Path) -> None:
     write_corpus(tmp_path, eng=[1.0, 5.0])
     task = lid_task(tmp_path, max_dev_seconds=2.0, noise_prob=1.0, normalize=False)
