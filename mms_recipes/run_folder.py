@@ -54,6 +54,27 @@ def last(cfg: DictConfig, folder: Path) -> Path:
     return path
 
 
+def told_of_other_world(cfg: DictConfig, written: Any) -> str:
+    """What to say where a checkpoint, whose configuration is `written`, is of another number of ranks; else ''.
+
+    LSAH's languages have the same batches on any number.
+    """
+    before, now = (
+        (c["distributed_training"]["distributed_world_size"], c["optimization"]["update_freq"][0])
+        for c in (written, cfg)
+    )
+    if before[0] == now[0] or cfg.task._name == "mms_lsah":
+        return ""
+    told = f"was written by {before[0]} rank(s) with update_freq {before[1]}, this is {now[0]} with {now[1]}"
+    if before[0] * before[1] == now[0] * now[1]:
+        return f"{told}: the run goes on at the same place of the epoch, with the same batches in each update"
+    return (
+        f"{told}: the run goes on at the same place of the epoch, but the order of the data differs from here on: an "
+        f"update has {now[0] * now[1]} batches, not {before[0] * before[1]}. To keep it, set task.hours_per_update or "
+        "optimization.update_freq so that ranks times update_freq stay the same"
+    )
+
+
 def differences(recorded: Path, cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
     """What was recorded in a run's config.yaml and what `cfg` says, by dotted key, where the two differ.
 

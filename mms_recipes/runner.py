@@ -29,7 +29,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from mms_recipes import __version__, checkpoints, config, devices, manifest, preflight
 from mms_recipes import run_folder as run_folders
-from mms_recipes.cluster import claim, preemption, progress, run_state
+from mms_recipes.cluster import claim, preemption, progress, run_state, signals
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def errors_for_users() -> Iterator[None]:
     Holds inside a command and around it: what Hydra finds wrong before the command starts is told here too.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports by itself and exits, with advice that does not help
+    logging.raiseExceptions = False  # where train.log does not fit on a full disk, no traceback for every line
     try:
         yield
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -77,7 +78,7 @@ def explain(error: Exception) -> str:
 def train(cfg: DictConfig, run_folder: Path) -> None:
     """Train the experiment `cfg` in `run_folder`, or go on where its last checkpoint stands.
 
-    Raises ValueError or FileNotFoundError when preflight finds something to mend, preemption.Stopped when a signal
+    Raises ValueError or FileNotFoundError when preflight finds something to mend, signals.Stopped when a signal
     asked to stop, OSError when another rank is gone.
     """
     if cfg.task is None:
@@ -92,7 +93,7 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
         cfg.task.adapters = str(run_folder / cfg.task.adapters)
     devices.settle_world(cfg)
     devices.settle_precision(cfg)
-    with preemption.watched(forward=True):
+    with signals.watched(forward=True):
         if devices.is_first(cfg):
             _train_first(asked, cfg, run_folder)
         else:
@@ -110,9 +111,10 @@ def _train_first(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
         with claim.claimed(run_folder / run_state.CLAIM, "trained"), told:
             checkpoints.mend(last)
             _train(asked, cfg, run_folder)
-    except preemption.Stopped as stopped:
+    except signals.Stopped as stopped:
         logger.warning("stopped: %s", stopped)
-        preemption.requeue(stopped)
+        if answer := signals.requeue(stopped.signum):
+            logger.warning("%s", answer)
         raise
 
 
@@ -127,19 +129,25 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
     run_folders.refuse_other_config(asked, run_folder)
     devices.settle_batch(cfg)
     if devices.is_first(cfg):
+        if last.exists() and (other := run_folders.told_of_other_world(cfg, checkpoints.load_checkpoint(last)["cfg"])):
+            logger.warning("%s: %s", last, other)
         record(cfg, run_folder)
         progress.tell(now=True, langs=preflight.language_folders(cfg.task))
     if HydraConfig.initialized():  # fairseq sets the log up again in the processes that it starts
         cfg.job_logging_cfg = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    signals.stop_if_asked()
     try:
         devices.start(cfg, work)
     except (RuntimeError, ProcessExitedException) as error:
-        if getattr(error, "exit_code", None) == preemption.EXIT_CODE:  # the first rank's, in a process of its own
-            signum = preemption.asked() or signal.SIGTERM
-            raise preemption.Stopped(preemption.told(signum, checkpoints.num_updates(last)), signum) from None
-        if (lost := preemption.lost_rank(error)) is None:
+        signum, lost = signals.asked(), preemption.lost_rank(error)
+        if getattr(error, "exit_code", None) == signals.EXIT_CODE:  # the first rank's, in a process of its own
+            signum = signum or signal.SIGTERM
+            raise signals.Stopped(preemption.told(signum, checkpoints.num_updates(last)), signum) from None
+        if lost is None:
             raise
+        if signum in signals.REQUEUING:  # it ends a rank that does not listen yet
+            raise signals.Stopped(signals.told_before(signum), signum) from error
         raise OSError(lost) from error
     logger.info("done: %s", run_folder)
 
@@ -168,7 +176,7 @@ def work(cfg: DictConfig) -> None:
     # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
     preemption.stop_when_asked()
-    with preemption.watched():
+    with signals.watched():
         fairseq_cli.train.main(cfg)
 
 

@@ -8,6 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mms_recipes.cluster import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # here, since what follows takes seconds
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -31,7 +36,7 @@ def prepared(arguments: Sequence[str]) -> list[str]:
         raise ValueError(f"hydra/launcher={chosen[-1]}: without -m Hydra would train here; add -m to the command")
     if "--dry-run" not in arguments:
         return list(arguments)
-    if "slurm" not in chosen:
+    if not {*chosen} - (LAUNCHERS.keys() - {"slurm"}):  # slurm, or a site's file that extends it
         raise ValueError("--dry-run shows what would be submitted: it goes with -m and hydra/launcher=slurm")
     return [*(word for word in arguments if word != "--dry-run"), "hydra.launcher.dry_run=true"]
 

@@ -3,8 +3,8 @@
 A claim is a file that is created only if it is not there, which also network file systems do in one step; fcntl's
 locks do not hold on all of them. It tells who made it, and one whose maker is certainly gone (killed, requeued, its
 machine started again) is taken over at once. Where that cannot be seen, for example from another machine without Slurm,
-it is taken over after two minutes in which its maker gave no sign of life: that is, touched the file. No clocks are
-compared: they differ between machines, and jump.
+or of a node that Slurm has lost, it is taken over after two minutes in which its maker gave no sign of life: that is,
+touched the file. No clocks are compared: they differ between machines, and jump.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mms_recipes.cluster import slurm
+from mms_recipes.cluster import signals, slurm
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Holder:
     job: str  # of Slurm, or ''
     restarts: int  # how often that job was requeued
     since: str  # for people
+    node: str = ""  # as Slurm calls the machine
 
     def __str__(self) -> str:
         job = f" (Slurm job {self.job})" if self.job else ""
@@ -56,6 +57,7 @@ def this_process() -> Holder:
         job=slurm.this_job(),
         restarts=slurm.restarts(),
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        node=os.environ.get("SLURMD_NODENAME", ""),
     )
 
 
@@ -63,27 +65,14 @@ def this_process() -> Holder:
 def claimed(path: Path, doing: str, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the claim `path` while the block runs. `doing` is for the message: "trained", "submitted".
 
-    Raises ValueError when another process holds it and has not let go of it after `wait_seconds`.
+    A job that Slurm started again waits for as long as what it was before lives on, on a node that Slurm has lost.
+    Raises ValueError when another process holds it and has not let go of it after `wait_seconds`, signals.Stopped when
+    a signal comes meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    me, deadline = this_process(), time.monotonic() + wait_seconds
+    me = this_process()
     mine = json.dumps(asdict(me))
-    while not _create(path, mine):
-        if (text := _read(path)) is None:
-            continue
-        other = _holder(text, path)
-        gone = is_gone(other, me)
-        if gone is None:
-            gone = _is_silent(path, other)
-        if gone:
-            _take_away(path, text)
-        elif time.monotonic() > deadline:
-            raise ValueError(
-                f"{path.parent}: is being {doing} by {other}. Wait until it is done, or stop it"
-                f"{f' (scancel {other.job})' if other.job else ''} and start this again"
-            )
-        else:
-            time.sleep(0.2)
+    _take(path, me, mine, doing, wait_seconds)
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True)
     beat.start()
@@ -94,6 +83,32 @@ def claimed(path: Path, doing: str, wait_seconds: float = 0.0) -> Iterator[None]
         beat.join()
         if _read(path) == mine:
             path.unlink(missing_ok=True)
+
+
+def _take(path: Path, me: Holder, mine: str, doing: str, wait_seconds: float) -> None:
+    """Create the claim, as soon as nobody has it any more."""
+    deadline, told = time.monotonic() + wait_seconds, ""
+    while not _create(path, mine):
+        if (text := _read(path)) is None:
+            continue
+        other = _holder(text, path)
+        earlier = other.job != "" and other.job == me.job and other.restarts < me.restarts
+        gone = is_gone(other, me)
+        if told != text and (gone is None or (earlier and not gone)):
+            told = text
+            then = "until it ends: the node may be cut off" if earlier else f"for up to {SILENT_SECONDS:g} s"
+            logger.warning("%s: held by %s; looking whether it lives, %s", path, other, then)
+        if gone is None:
+            gone = _is_silent(path)
+        if gone:
+            _take_away(path, text)
+        elif not earlier and time.monotonic() > deadline:
+            raise ValueError(
+                f"{path.parent}: is being {doing} by {other}. Wait until it is done, or stop it"
+                f"{f' (scancel {other.job})' if other.job else ''} and start this again"
+            )
+        else:
+            _pause(0.2)
 
 
 def _beat(path: Path, mine: str, ended: threading.Event) -> None:
@@ -111,19 +126,23 @@ def _beat(path: Path, mine: str, ended: threading.Event) -> None:
             logger.warning("%s: %s", path, error)
 
 
-def _is_silent(path: Path, other: Holder) -> bool:
+def _is_silent(path: Path) -> bool:
     """Whether the maker of a claim gives no sign of life for SILENT_SECONDS."""
-    logger.warning("%s: held by %s; looking for up to %g s whether it lives", path, other, SILENT_SECONDS)
     deadline = time.monotonic() + SILENT_SECONDS
     try:
         seen = path.stat().st_mtime_ns
         while time.monotonic() < deadline:
-            time.sleep(0.5)
+            _pause(0.5)
             if path.stat().st_mtime_ns != seen:
                 return False
     except FileNotFoundError:
         return False
     return True
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+    signals.stop_if_asked()
 
 
 def holder(path: Path) -> Holder | None:
@@ -134,16 +153,17 @@ def holder(path: Path) -> Holder | None:
 
 def is_gone(other: Holder, me: Holder) -> bool | None:
     """Whether the process of a claim has certainly ended (True), certainly lives (False), or None."""
-    if other.host == me.host and (other.boot != me.boot or other.space == me.space):
-        return other.boot != me.boot or _started(other.pid) != other.started
-    if other.job and other.job == me.job and other.restarts < me.restarts:
-        return True  # Slurm starts a job again only when it has ended
-    if other.job and other.job != me.job:
-        try:
-            return other.job not in slurm.queued([other.job])
-        except OSError:
-            return None
-    return None
+    if (other.host, other.boot, other.space) == (me.host, me.boot, me.space):  # hosts and containers may share a name
+        return _started(other.pid) != other.started
+    if not other.job or (other.job == me.job and other.restarts >= me.restarts):
+        return None
+    try:
+        if other.job != me.job and other.job in slurm.queued([other.job]):
+            return False
+    except OSError:
+        return None
+    # Slurm says that it has ended, and starts a job again only then: of a node that it has lost it cannot know
+    return True if slurm.answers(other.node) else None
 
 
 def _create(path: Path, text: str) -> bool:
@@ -151,10 +171,14 @@ def _create(path: Path, text: str) -> bool:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # a full disk; an empty claim would stop whoever comes next
+        path.unlink(missing_ok=True)
+        raise OSError(f"{path}: could not be written ({error}); free some space and start this again") from error
     return True
 
 

@@ -72,7 +72,9 @@ class ProgressFile:
             manifest.write_text(self.folder / FILE, json.dumps(asdict(written), ensure_ascii=False) + "\n")
             self._changes = {}
         except OSError as error:
-            logger.warning("%s: the status could not be written (%s); training goes on", self.folder / FILE, error)
+            logger.warning(
+                "%s: the status could not be written (%s); that alone stops nothing", self.folder / FILE, error
+            )
 
 
 def read_or_new(folder: Path) -> Progress:

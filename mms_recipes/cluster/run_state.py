@@ -1,5 +1,6 @@
 """What state a run and its shards are in: what they tell of themselves, and what Slurm and the machine know."""
 
+import hashlib
 import json
 import os
 import re
@@ -58,6 +59,7 @@ class Submission:
 
     path: Path
     jobs: dict[str, Path]
+    told: dict[str, str]  # by job, what its run had told before (`fingerprint`)
 
 
 def name(folder: Path, run: Path) -> str:
@@ -67,24 +69,33 @@ def name(folder: Path, run: Path) -> str:
 
 
 def submissions(run: Path) -> list[Submission]:
-    """All submissions of a run, latest last."""
-    found = sorted((run / SUBMISSIONS).glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return [Submission(path, _jobs(path, run)) for path in found]
+    """All submissions of a run, latest last: by Slurm's numbers, since machines' clocks differ and jump."""
+    found = (run / SUBMISSIONS).glob("*.json")
+    return [_submission(path, run) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
 
 
-def _jobs(path: Path, run: Path) -> dict[str, Path]:
+def _submission(path: Path, run: Path) -> Submission:
     try:
-        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        return {str(job): (run / folder).resolve() for job, folder in jobs.items()}
+        described = json.loads(path.read_text(encoding="utf-8"))
+        jobs = {str(job): (run / folder).resolve() for job, folder in described["jobs"].items()}
+        return Submission(path, jobs, dict(described.get("told", {})))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a submission of mms_recipes ({error!r}); delete it") from None
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells whether the run in `folder` has told anything since; '' when it never has."""
+    try:
+        return hashlib.sha256((folder / progress.FILE).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def collect(run: Path) -> list[State]:
     """The state of every part of the run in `run`. Raises FileNotFoundError where there is no run."""
     sent = submissions(run)
-    last: dict[Path, tuple[str, Path | None]] = {
-        folder: (job, one.path) for one in sent for job, folder in one.jobs.items()
+    last: dict[Path, tuple[str, Submission | None]] = {
+        folder: (job, one) for one in sent for job, folder in one.jobs.items()
     }
     folders = {*last, *(path.parent.resolve() for path in (*run.glob(f"*/{progress.FILE}"), *run.glob(progress.FILE)))}
     if not folders:
@@ -93,7 +104,7 @@ def collect(run: Path) -> list[State]:
         queue: Mapping[str, slurm.JobState] | None = slurm.queued([job for job, _ in last.values()])
     except OSError:
         queue = None
-    nothing: tuple[str, Path | None] = ("", None)
+    nothing: tuple[str, Submission | None] = ("", None)
     return [_state(folder, *last.get(folder, nothing), queue) for folder in sorted(folders, key=_in_order)]
 
 
@@ -103,13 +114,12 @@ def _in_order(folder: Path) -> tuple[str, int]:
     return (word, int(number)) if number.isdecimal() else (folder.name, 0)
 
 
-def _state(folder: Path, job: str, sent: Path | None, queue: Mapping[str, slurm.JobState] | None) -> State:
+def _state(folder: Path, job: str, submission: Submission | None, queue: Mapping[str, slurm.JobState] | None) -> State:
     told = progress.read(folder)
+    sent = submission.path if submission else None
     here = told or progress.Progress()
     # nothing was told since the last submission
-    silent = (
-        sent is not None and here.job != job and (told is None or _written(sent) > _written(folder / progress.FILE))
-    )
+    silent = submission is not None and fingerprint(folder) == submission.told.get(job, "")
     queued = queue.get(job) if queue else None
     if here.state == DONE and told and not silent:
         return State(folder, DONE, "", job, here)
@@ -128,10 +138,6 @@ def _state(folder: Path, job: str, sent: Path | None, queue: Mapping[str, slurm.
     why = _error_line(job, sent) if here.job == job else ""
     ending = f"ended without a word{_ending(here.job)}: {why or 'killed, or its machine failed'}"
     return State(folder, FAILED, ending, job, here)
-
-
-def _written(path: Path) -> int:
-    return path.stat().st_mtime_ns
 
 
 def _is_claimed(folder: Path) -> bool:

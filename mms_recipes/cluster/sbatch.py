@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,8 +26,26 @@ VARIABLES = {
 }
 
 
+# After srun: a process that was killed (SIGKILL: 137) ran out of memory, or its node is not well. Not where Slurm has
+# already started the job again, having lost this node.
+AGAIN = """\
+status=$?
+job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
+restarts=${{SLURM_RESTART_COUNT:-0}}
+if [ $status -eq 137 ] && [ $restarts -lt {times} ] && scontrol show job $job | grep -q "Restarts=$restarts "; then
+    echo "job $job: a process was killed, often for lack of memory; the job is requeued and goes on" >&2
+    scontrol requeue $job
+fi
+exit $status"""
+TIMES = 3  # that a job may have been started again before, for whatever reason
+
+
 class Executor(submitit.SlurmExecutor):
-    """submitit's, which also writes its file where there is no Slurm: for a dry run."""
+    """submitit's, which also writes its file where there is no Slurm, for a dry run, and listens to signals at once."""
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return shlex.join([self.python, "-u", "-m", "mms_recipes.cluster.job", str(self.folder)])
 
     @classmethod
     def affinity(cls) -> int:
@@ -40,6 +59,8 @@ def executor(settings: Mapping[str, Any]) -> Executor:
     given["setup"] = ["export SLURM_KILL_BAD_EXIT=1", *(given["setup"] or [])]  # a rank that fails ends the others
     if given["cpus_per_task"]:  # since Slurm 22.05 srun does not take it from sbatch
         given["setup"].insert(0, f"export SRUN_CPUS_PER_TASK={given['cpus_per_task']}")
+    if settings["requeue"]:
+        given["teardown"] = AGAIN.format(times=TIMES).splitlines()
     extra = {"requeue" if settings["requeue"] else "no-requeue": True}
     given["additional_parameters"] = extra | dict(given["additional_parameters"] or {})
     given = {key: value for key, value in given.items() if value is not None}

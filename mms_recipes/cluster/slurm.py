@@ -74,6 +74,18 @@ def ending(job: str) -> str:
     return ""
 
 
+def answers(node: str) -> bool:
+    """Whether Slurm hears of `node`, and so has seen the jobs end there that it says have ended. False when unknown.
+
+    A node that is cut off may go on with a job which Slurm has started again elsewhere.
+    """
+    try:
+        found = re.search(r"\bState=(\S+)", _ask(["scontrol", "show", "node", "--oneliner", node])) if node else None
+    except OSError:
+        return False
+    return found is not None and "*" not in found[1]
+
+
 def partitions() -> list[str]:
     """The partitions of the cluster."""
     return sorted(set(_ask(["sinfo", "--noheader", "--format=%R"]).split()))

@@ -137,12 +137,14 @@ def submit(function: Any, jobs: Sequence[Job], settings: Mapping[str, Any], fold
     prepared = sbatch.executor(settings)
     state = Singleton.get_state()
     calls = [(list(job.overrides), "hydra.sweep.dir", job.index, str(job.index), state) for job in jobs]
+    told = [run_state.fingerprint(job.folder) for job in jobs]  # before a job begins to tell
     names = sbatch.send(prepared, function, calls, settings)
     described = {
         "time": progress.timestamp(),
         "host": socket.gethostname(),
         "command": sys.argv,
         "jobs": {name: os.path.relpath(job.folder, folder) for name, job in zip(names, jobs, strict=True)},
+        "told": dict(zip(names, told, strict=True)),
         "sbatch": sbatch.file_text(prepared, len(jobs)),
     }
     number = names[0].partition("_")[0]

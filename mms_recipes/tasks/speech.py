@@ -70,6 +70,15 @@ class SpeechBatchIterator(EpochBatchIterator):
 
     waiting: Waiting | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"num_shards": self.num_shards}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at the same place of the epoch on any number of ranks; fairseq counts the batches of one rank."""
+        ranks = state_dict.get("num_shards", self.num_shards)
+        done = state_dict["iterations_in_epoch"] * ranks // self.num_shards
+        super().load_state_dict(state_dict | {"iterations_in_epoch": done})
+
     def _get_iterator_for_epoch(self, *args: Any, **kwargs: Any) -> Any:
         batches = super()._get_iterator_for_epoch(*args, **kwargs)
         if batches is not None:

@@ -53,6 +53,14 @@ def test_arguments_that_would_do_something_else(arguments: list[str], told: str)
         train.prepared(arguments)
 
 
+def test_a_dry_run_of_a_sites_launcher() -> None:
+    """A file that extends slurm; of one that does not, Hydra says that it has no dry_run."""
+    given = ["-m", "--config-dir", "mms", "+experiment=x", "hydra/launcher=ours", "--dry-run"]
+    assert train.prepared(given)[-2:] == ["hydra/launcher=ours", "hydra.launcher.dry_run=true"]
+    with pytest.raises(ValueError, match="it goes with -m and hydra/launcher=slurm"):
+        train.prepared(["-m", "hydra/launcher=submitit_local", "--dry-run"])
+
+
 def test_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"hydra/launcher=slurm: not installed; pip install 'mms-recipes\[cluster\]'"):

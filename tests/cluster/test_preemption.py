@@ -1,10 +1,13 @@
 """What dies on the way, on a real Slurm: the run ends as if nothing had happened, every language once."""
 
+import functools
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from mms_recipes import adapter_files, checkpoints
 from mms_recipes.cluster import run_state
 from tests.cluster import jobs, slurm
 from tests.fairseq import tones
+from tests.fairseq.test_preemption import listens
 
 pytestmark = pytest.mark.slow
 
@@ -23,24 +27,28 @@ RARE = (*LONGER, "checkpoint.save_interval_updates=1000")  # what is gone on fro
 OFTEN = (*LONGER, "checkpoint.save_interval_updates=2")
 
 
-def undisturbed(base: Path, data: Path, runs: Path, settings: tuple[str, ...]) -> Path:
-    """What one process trains that nothing disturbs."""
-    small = [setting for setting in jobs.SMALL if "launcher" not in setting]
-    return tones.train("smoke_lsah", data, runs, f"model.base={base}", *small, *settings)
+Undisturbed = Callable[[tuple[str, ...], int], Path]
 
 
 @pytest.fixture(scope="module")
-def rare(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed(base, data, tmp_path_factory.mktemp("rare"), RARE)
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What some ranks train with some settings that nothing disturbs, each once (at a save dev is read, too)."""
+
+    @functools.cache
+    def run(settings: tuple[str, ...], ranks: int) -> Path:
+        runs = tmp_path_factory.mktemp("whole")
+        small = [setting for setting in (*jobs.SMALL, *settings) if "launcher" not in setting]
+        train = [sys.executable, "-m", "mms_recipes.train", "+experiment=smoke_lsah", f"task.data={data}", *small]
+        world = f"distributed_training.distributed_world_size={ranks}"
+        done = jobs.run([*train, f"runs={runs}", f"model.base={base}", "common.cpu=true", world])
+        assert done.returncode == 0, done.stdout
+        return runs / "smoke_lsah"
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def often(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed(base, data, tmp_path_factory.mktemp("often"), OFTEN)
-
-
-def assert_equal(run: Path, whole: Path) -> None:
-    found, expected = (adapter_files.read_adapters(folder / "adapters") for folder in (run, whole))
+def assert_equal(run: Path, undisturbed: Path) -> None:
+    found, expected = (adapter_files.read_adapters(folder / "adapters") for folder in (run, undisturbed))
     assert sorted(found) == sorted(expected) == sorted(tones.LETTERS)
     for lang, adapter in expected.items():
         assert found[lang].num_updates == adapter.num_updates
@@ -77,7 +85,7 @@ def processes(job: str, rank: int | None = None) -> list[int]:
         except OSError:
             continue
         wanted = {f"SLURM_JOB_ID={job}".encode(), *([f"SLURM_PROCID={rank}".encode()] if rank is not None else [])}
-        if wanted <= set(environment) and b"submitit" in command:
+        if wanted <= set(environment) and b"mms_recipes.cluster.job" in command and not command.startswith(b"srun"):
             found.append(int(folder.name))
     return found
 
@@ -95,7 +103,7 @@ def assert_done(run: Path) -> None:
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_signal_stops_requeues_and_goes_on(
-    cluster: Path, base: Path, data: Path, rare: Path, tmp_path: Path, nodes: int
+    cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path, nodes: int
 ) -> None:
     world = f"distributed_training.distributed_world_size={nodes}"
     jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *RARE, world)
@@ -108,7 +116,7 @@ def test_signal_stops_requeues_and_goes_on(
     log = "".join(path.read_text() for path in run.glob("*.log"))
     assert re.search(r"stopped: SIGUSR1 after update \d+, with its checkpoint", log)
     assert f"job {job} is requeued" in log and "(resuming)" in log
-    assert_equal(run, rare)
+    assert_equal(run, whole(RARE, nodes))
 
 
 def test_job_that_is_cancelled_is_not_requeued(cluster: Path, base: Path, data: Path, tmp_path: Path) -> None:
@@ -123,7 +131,27 @@ def test_job_that_is_cancelled_is_not_requeued(cluster: Path, base: Path, data: 
     assert checkpoints.num_updates(run / "checkpoints/checkpoint_last.pt") >= 3
 
 
-def test_killed_rank_fails_fast_and_goes_on(cluster: Path, base: Path, data: Path, often: Path, tmp_path: Path) -> None:
+def test_signal_while_python_imports(cluster: Path, base: Path, data: Path, tmp_path: Path) -> None:
+    """Before the run has a folder of its own, and on both nodes: it is requeued all the same."""
+    world = "distributed_training.distributed_world_size=2"
+    jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", world)
+    run = tmp_path / "smoke_lsah"
+    job = submitted(run)
+    deadline = time.monotonic() + jobs.SECONDS
+    while len(found := processes(job)) < 2 or not all(listens(process, signal.SIGUSR1) for process in found):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not (run / "status.json").exists()
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)
+    assert_done(run)
+    assert "Restarts=1" in details(job)
+    log = "".join(path.read_text() for path in run.glob("slurm/*_log.err"))
+    assert "stopped: SIGUSR1 before the first update" in log and f"job {job} is requeued" in log
+
+
+def test_killed_rank_fails_fast_and_goes_on(
+    cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path
+) -> None:
     world = "distributed_training.distributed_world_size=2"
     jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *OFTEN, world)
     run = tmp_path / "smoke_lsah"
@@ -132,14 +160,14 @@ def test_killed_rank_fails_fast_and_goes_on(cluster: Path, base: Path, data: Pat
     (rank,) = processes(job, rank=1)
     os.kill(rank, signal.SIGKILL)
     killed = time.monotonic()
-    (part,) = jobs.wait(run).values()
-    assert part["state"] == "failed" and time.monotonic() - killed < 60, part
-    jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *OFTEN, world)
+    while "Restarts=1" not in (told := details(job)):
+        assert time.monotonic() - killed < 60, told + said(run, job)[-3000:]
+        time.sleep(0.1)
     assert_done(run)
-    assert_equal(run, often)
+    assert_equal(run, whole(OFTEN, 2))
 
 
-def test_vanished_node_is_replaced(cluster: Path, base: Path, data: Path, often: Path, tmp_path: Path) -> None:
+def test_vanished_node_is_replaced(cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path) -> None:
     """Its slurmd and all that it ran are killed at once; Slurm notices, and requeues the job on the other node."""
     jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *OFTEN)
     run = tmp_path / "smoke_lsah"
@@ -153,6 +181,48 @@ def test_vanished_node_is_replaced(cluster: Path, base: Path, data: Path, often:
     try:
         assert_done(run)
         assert "Restarts=1" in details(job)
-        assert_equal(run, often)
+        assert_equal(run, whole(OFTEN, 1))
     finally:
         slurm.start_node(cluster, node[1])
+
+
+def test_lost_node_whose_job_lives_on(
+    cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path
+) -> None:
+    """Slurm loses the node and starts the job on the other, which waits until the first is dead, and then goes on."""
+    jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *OFTEN)
+    run = tmp_path / "smoke_lsah"
+    job = submitted(run)
+    wait_for_updates(run, job, 6)
+    node = re.search(r"BatchHost=(\w+)", details(job))
+    assert node is not None
+    (first,) = processes(job)
+    slurm.kill(cluster / f"slurmd.{node[1]}.pid", signal.SIGKILL)
+    os.kill(first, signal.SIGSTOP)  # or it would have finished before Slurm notices
+    try:
+        deadline = time.monotonic() + jobs.SECONDS
+        while "looking whether it lives, until it ends" not in said(run, job):
+            assert time.monotonic() < deadline, details(job)
+            time.sleep(0.2)
+        (second,) = {*processes(job)} - {first}
+        before = checkpoints.num_updates(last := run / "checkpoints/checkpoint_last.pt")
+        os.kill(first, signal.SIGCONT)
+        while checkpoints.num_updates(last) == before:  # nobody else trains
+            assert time.monotonic() < deadline
+        os.kill(first, signal.SIGKILL)
+        assert slurm.lives(second) and not run_state_of(run).startswith("failed")
+        assert_done(run)
+        assert "Restarts=1" in details(job) and checkpoints.damage(last) is None
+        assert_equal(run, whole(OFTEN, 1))
+    finally:
+        slurm.start_node(cluster, node[1])
+
+
+def said(run: Path, job: str) -> str:
+    """All that the job's ranks have said."""
+    return "".join(path.read_text() for path in run.glob(f"slurm/{job}_*_log.*"))
+
+
+def run_state_of(run: Path) -> str:
+    (part,) = jobs.status(run).values()
+    return f"{part['state']} {part['reason']}"

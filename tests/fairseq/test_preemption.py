@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mms_recipes import adapter_files, checkpoint_files, checkpoints
-from mms_recipes.cluster import preemption
+from mms_recipes.cluster import signals
 from tests.fairseq import tones
 from tests.fairseq.small import Pretrained
 from tests.fairseq.test_resume import BASE_KEY, RUNS
@@ -69,7 +69,7 @@ def test_stopped_run_ends_as_an_uninterrupted_one(tmp_path: Path, pretrained: Pr
     stopped = command(experiment, data, tmp_path / "stopped", pretrained.path)
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         status, said = stop_after_updates(stopped, 2, signum)
-        assert status == preemption.EXIT_CODE, said[-3000:]
+        assert status == signals.EXIT_CODE, said[-3000:]
         assert f"stopped: {signum.name} after update" in said and "the same command goes on" in said
         told = json.loads((tmp_path / "stopped" / experiment / "status.json").read_text())
         assert told["state"] == "failed" and signum.name in told["reason"]
@@ -85,6 +85,30 @@ def test_stopped_run_ends_as_an_uninterrupted_one(tmp_path: Path, pretrained: Pr
         )
 
 
+def listens(pid: int, signum: int) -> bool:
+    """Whether a process would not simply be killed by a signal."""
+    (caught,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> signum - 1 & 1)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGTERM])
+def test_signal_while_python_imports(tmp_path: Path, signum: int) -> None:
+    """It would kill Python, with an exit status that nobody takes for `again`."""
+    process = subprocess.Popen(
+        command("smoke_pretrain", tmp_path, tmp_path, tmp_path), stderr=subprocess.PIPE, text=True
+    )
+    began = time.monotonic()
+    while not listens(process.pid, signum):
+        assert process.poll() is None
+        time.sleep(0.001)
+    libraries = Path(f"/proc/{process.pid}/maps").read_text()
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == signals.EXIT_CODE and time.monotonic() - began < 10
+    assert said.startswith(f"stopped: {signum.name} before the first update: the same command goes on")
+    assert "torch" not in libraries and not list(tmp_path.iterdir())
+
+
 def test_two_ranks_stop_after_the_same_update(tmp_path: Path, pretrained: Pretrained) -> None:
     """One process per rank, started by the first: the signal reaches it alone."""
     data = tones.write_corpus(tmp_path / "data", train=12, dev=2)
@@ -93,7 +117,7 @@ def test_two_ranks_stop_after_the_same_update(tmp_path: Path, pretrained: Pretra
     subprocess.run(whole, check=True, capture_output=True, env=ONE_THREAD)
     stopped = command("smoke_ctc", data, tmp_path / "stopped", pretrained.path, *world)
     status, said = stop_after_updates(stopped, 2, signal.SIGUSR1)
-    assert status == preemption.EXIT_CODE, said[-3000:]
+    assert status == signals.EXIT_CODE, said[-3000:]
     assert "stopped: SIGUSR1 after update" in said
     subprocess.run(stopped, check=True, capture_output=True, env=ONE_THREAD)
     assert_equal(last(tmp_path / "stopped", "smoke_ctc"), last(tmp_path / "whole", "smoke_ctc"))
@@ -113,7 +137,7 @@ def test_signal_to_the_data_workers_too(tmp_path: Path, pretrained: Pretrained, 
         "optimization.max_update=200",
     )
     status, said = stop_after_updates(run, 2, signum, group=True)
-    assert status == preemption.EXIT_CODE, said[-3000:]
+    assert status == signals.EXIT_CODE, said[-3000:]
     assert checkpoints.num_updates(last(tmp_path, "smoke_ctc")) < 200
 
 

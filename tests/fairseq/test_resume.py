@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,3 +71,26 @@ def test_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path, pretrained: Pre
             assert adapters[0].num_updates == adapters[1].num_updates
             for key, tensor in adapters[0].tensors.items():
                 torch.testing.assert_close(adapters[1].tensors[key], tensor, atol=0, rtol=0)
+
+
+def test_on_another_number_of_ranks(tmp_path: Path, pretrained: Pretrained) -> None:
+    """In mid-epoch, past half of it, from one rank to two: what each update has stays the same."""
+    data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
+    train = [sys.executable, "-m", "mms_recipes.train", "+experiment=smoke_ctc", f"task.data={data}"]
+    train += [f"model.w2v_path={pretrained.path}", "dataset.max_tokens=128000", "task.hours_per_update=null"]
+    train += ["dataset.validate_interval_updates=1000", "optimizer.adam_eps=1e-4", "common.cpu=true"]
+    train += ["optimization.max_update=7", "checkpoint.save_interval_updates=5"]
+    alone = [*train, f"runs={tmp_path / 'whole'}", "optimization.update_freq=[2]"]
+    subprocess.run(alone, check=True, capture_output=True)
+    whole, both = (tmp_path / name / "smoke_ctc/checkpoints" for name in ("whole", "both"))
+    both.mkdir(parents=True)
+    (at_five,) = whole.glob("checkpoint_*_5.pt")
+    shutil.copy(at_five, both / "checkpoint_last.pt")
+    two = [*train, f"runs={tmp_path / 'both'}", "distributed_training.distributed_world_size=2"]
+    done = subprocess.run(two, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    said = done.stdout + done.stderr
+    assert "was written by 1 rank(s) with update_freq 2, this is 2 with 1" in said
+    found, expected = (checkpoints.load_checkpoint(folder / "checkpoint_last.pt")["model"] for folder in (both, whole))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-4)

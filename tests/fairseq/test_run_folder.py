@@ -70,3 +70,22 @@ def test_many_keys_are_counted(made: Path) -> None:
 def test_a_folder_without_a_checkpoint_is_free(made: Path) -> None:
     (made / "checkpoints/checkpoint_last.pt").unlink()
     run_folder.refuse_other_config(asked("common.seed=7"), made)
+
+
+def with_world(ranks: int, update_freq: int, experiment: str = "smoke_ctc") -> DictConfig:
+    cfg = tones.composed(experiment, "task.data=data")
+    cfg.distributed_training.distributed_world_size, cfg.optimization.update_freq = ranks, [update_freq]
+    return cfg
+
+
+def test_a_checkpoint_of_another_world_size() -> None:
+    """It goes on, and whether the order of the data stays is said."""
+    one = with_world(1, 2)
+    assert run_folder.told_of_other_world(one, one) == ""
+    told = run_folder.told_of_other_world(with_world(2, 1), one)
+    assert told.startswith("was written by 1 rank(s) with update_freq 2, this is 2 with 1: the run goes on")
+    assert told.endswith("with the same batches in each update")
+    told = run_folder.told_of_other_world(with_world(2, 2), one)
+    assert "the order of the data differs from here on: an update has 4 batches, not 2" in told
+    lsah = with_world(1, 1, "smoke_lsah")
+    assert run_folder.told_of_other_world(with_world(2, 1, "smoke_lsah"), lsah) == ""

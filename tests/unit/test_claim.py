@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_recipes.cluster import claim
+from mms_recipes.cluster import claim, signals
 
 
 def write(path: Path, holder: claim.Holder) -> None:
@@ -23,7 +25,7 @@ def hold(path: Path, **variables: str) -> subprocess.Popen[str]:
     code = """
 import sys
 from pathlib import Path
-from mms_recipes.cluster import claim
+from mms_recipes.cluster import claim, signals
 claim.BEAT_SECONDS = 0.1
 with claim.claimed(Path(sys.argv[1]), "trained"):
     print("held", flush=True)
@@ -112,36 +114,110 @@ def test_of_many_at_once_each_holds_it_alone(tmp_path: Path) -> None:
         ({}, False),
         ({"pid": 2**22 - 1}, True),  # killed
         ({"started": "1"}, True),  # its number was given to another process
-        ({"boot": "earlier"}, True),  # the machine was started again
+        ({"boot": "earlier"}, None),  # started again, or another machine of that name
         ({"space": "pid:[1]"}, None),  # a container of its own: its processes are not seen
         ({"host": "elsewhere"}, None),  # no Slurm: not known
-        ({"host": "elsewhere", "job": "7", "restarts": 0}, True),  # this job, before it was requeued
+        ({"host": "elsewhere", "job": "7", "restarts": 0}, None),  # this job, before: its node may only be cut off
         ({"host": "elsewhere", "job": "7", "restarts": 1}, None),  # another process of this very job
+        ({"host": "elsewhere", "job": "6"}, None),  # Slurm does not answer
     ],
 )
-def test_who_is_gone(changes: dict[str, object], gone: bool | None) -> None:
+def test_who_is_gone(
+    changes: dict[str, object], gone: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without Slurm; tests/cluster asks a real one."""
+    monkeypatch.setenv("PATH", str(tmp_path))
     me = replace(claim.this_process(), job="7", restarts=1)
     assert claim.is_gone(replace(me, **changes), me) is gone  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize("ahead", [0, 86_400, -86_400])
 def test_not_known_to_live_is_watched(
-    tmp_path: Path, lives: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, lives: bool, ahead: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A claim of another machine, without Slurm: what counts is whether it gives signs of life."""
-    monkeypatch.setattr(claim, "SILENT_SECONDS", 2.0)
+    """A claim of another machine, without Slurm: what counts is whether it gives signs of life, not by which clock."""
+    monkeypatch.setattr(claim, "SILENT_SECONDS", 1.5)
     path, ended = tmp_path / "running.json", threading.Event()
     write(path, replace(claim.this_process(), host="elsewhere"))
+    os.utime(path, (time.time() + ahead,) * 2)
     if lives:
-        monkeypatch.setattr(claim, "BEAT_SECONDS", 0.2)
-        threading.Thread(target=claim._beat, args=(path, path.read_text(), ended), daemon=True).start()
+        threading.Thread(target=_beat_by_a_clock_that_jumps, args=(path, ahead, ended), daemon=True).start()
         with pytest.raises(ValueError, match=r"elsewhere since"), claim.claimed(path, "trained"):
             raise AssertionError
         ended.set()
     else:
         with claim.claimed(path, "trained"):
             assert json.loads(path.read_text())["host"] != "elsewhere"
-    assert "looking for up to 2 s whether it lives" in caplog.text
+    assert "looking whether it lives, for up to 1.5 s" in caplog.text
+
+
+def _beat_by_a_clock_that_jumps(path: Path, ahead: int, ended: threading.Event) -> None:
+    """Signs of life as claim._beat gives them, each by a clock that was put forward or back since the one before."""
+    start, number = time.time(), 0
+    while not ended.wait(0.2):
+        number += 1
+        os.utime(path, (start + ahead * number + 0.2 * number,) * 2)
+
+
+def earlier_start(path: Path) -> subprocess.Popen[bytes]:
+    """A claim of this very job, before Slurm started it again, whose process lives on."""
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = claim._started(living.pid)
+    assert started is not None
+    write(path, replace(claim.this_process(), pid=living.pid, started=started, job="7", restarts=0))
+    return living
+
+
+def test_a_job_started_again_waits_for_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Slurm lost its node, and the process there goes on: no two train in one folder, and none is refused."""
+    path = tmp_path / "running.json"
+    living = earlier_start(path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    killer = threading.Timer(1.0, living.kill)
+    killer.start()
+    with claim.claimed(path, "trained"):
+        assert living.poll() is not None or claim._started(living.pid) is None
+        assert json.loads(path.read_text())["restarts"] == 1
+    living.wait()
+    told = "(Slurm job 7) since .*; looking whether it lives, until it ends: the node may be cut off"
+    assert len(re.findall(told.replace("(", r"\(").replace(")", r"\)"), caplog.text)) == 1
+
+
+def test_a_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "running.json"
+    living = earlier_start(path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with (
+        pytest.raises(signals.Stopped, match="SIGTERM before the first update") as stopped,
+        signals.watched(),
+        claim.claimed(path, "trained"),
+    ):
+        raise AssertionError
+    assert stopped.value.code == signals.EXIT_CODE and json.loads(path.read_text())["pid"] == living.pid
+    living.kill()
+    living.wait()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here: this test did NOT run")
+def test_a_claim_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves no empty file, which would stop whoever comes next."""
+    path, opened = tmp_path / "running.json", os.open
+
+    def on_a_full_disk(name: Path, flags: int, mode: int = 0o777) -> int:
+        os.close(opened(name, flags, mode))
+        return opened("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr(os, "open", on_a_full_disk)
+    told = r"running\.json: could not be written \(.*No space left.*\); free some space and start this again"
+    with pytest.raises(OSError, match=told), claim.claimed(path, "trained"):
+        raise AssertionError
+    assert not path.exists()
 
 
 def test_a_claim_that_cannot_be_read(tmp_path: Path) -> None:

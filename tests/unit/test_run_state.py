@@ -1,6 +1,7 @@
 """What is told of a run without Slurm: from its own status, and from whether its process lives."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -75,9 +76,26 @@ def test_submitted_where_slurm_does_not_answer(tmp_path: Path) -> None:
     assert (state.state, state.reason) == ("pending", "job 12_0 was submitted; Slurm does not answer here")
 
 
-def submit(run: Path, jobs: dict[str, str]) -> None:
+def submit(run: Path, jobs: dict[str, str], number: int = 12, told: dict[str, str] | None = None) -> None:
     (run / run_state.SUBMISSIONS).mkdir(parents=True, exist_ok=True)
-    (run / run_state.SUBMISSIONS / "12.json").write_text(json.dumps({"jobs": jobs}))
+    text = json.dumps({"jobs": jobs, "told": told or dict.fromkeys(jobs, "")})
+    (run / run_state.SUBMISSIONS / f"{number}.json").write_text(text)
+
+
+@pytest.mark.parametrize("ahead", [0, 86_400, -86_400])
+def test_what_was_told_before_the_last_submission(tmp_path: Path, ahead: int) -> None:
+    """A finished run is submitted again for more updates, by a machine whose clock is behind or ahead."""
+    tell(tmp_path / "shard_0", state="done", num_updates=10, job="9_0")
+    submit(tmp_path, {"9_0": "shard_0"}, number=9)
+    submit(tmp_path, {"12_0": "shard_0"}, number=12, told={"12_0": run_state.fingerprint(tmp_path / "shard_0")})
+    for name, seconds in (("shard_0/status.json", ahead), ("submissions/12.json", 0), ("submissions/9.json", ahead)):
+        os.utime(tmp_path / name, (1e9 + seconds, 1e9 + seconds))
+    assert [one.path.name for one in run_state.submissions(tmp_path)] == ["9.json", "12.json"]
+    (state,) = run_state.collect(tmp_path)
+    assert (state.state, state.job) == ("pending", "12_0")
+    tell(tmp_path / "shard_0", state="done", num_updates=20, max_update=20, job="12_0")
+    os.utime(tmp_path / "shard_0/status.json", (1e9 + ahead, 1e9 + ahead))
+    assert run_state.collect(tmp_path)[0].state == "done"
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
@@ -115,4 +133,4 @@ def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_full_disk_does_not_stop_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     progress.ProgressFile(tmp_path / "gone").tell(now=True, num_updates=3)
-    assert "the status could not be written" in caplog.text and "training goes on" in caplog.text
+    assert "the status could not be written" in caplog.text and "that alone stops nothing" in caplog.text
