@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from fairseq.data import Dictionary
 
 from mms_recipes import __version__, licences
-from mms_recipes.checkpoints import Base, base_of, load_checkpoint, write_atomically
+from mms_recipes.checkpoints import Base, base_of, load_checkpoint
 from mms_recipes.conversion import stock_checkpoints
 from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.conversion.stock_checkpoints import UNITS
+from mms_recipes.huggingface import weights
 from mms_recipes.huggingface.reading import is_huggingface
 from mms_recipes.units import LETTERS, Units
 
@@ -54,10 +54,11 @@ class Adapter:
 
     def dictionary(self) -> Dictionary:
         """The head's letters as fairseq's Dictionary."""
-        dictionary = Dictionary()
-        for letter in self.letters[dictionary.nspecial :]:
-            dictionary.add_symbol(letter)
-        return dictionary
+        return stock_checkpoints.dictionary(self.letters, Kind.lsah)
+
+    def part(self) -> LanguagePart:
+        """What of it travels between layouts of files."""
+        return LanguagePart(self.tensors, self.letters, self.units.to_text())
 
 
 def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
@@ -71,8 +72,8 @@ def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
     path = Path(folder) / f"{adapter.lang}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_atomically(path, lambda temporary: safetensors.torch.save_file(adapter.tensors, temporary, metadata))
-    except safetensors.SafetensorError as error:  # a full disk comes as one of these, not as OSError
+        weights.write_tensors(path, adapter.tensors, metadata)
+    except OSError as error:
         raise OSError(
             f"{path}: the adapter could not be written ({error}); the one before, if any, is untouched. "
             "Free some space and start the same command again: it resumes"
@@ -102,25 +103,23 @@ def read_adapter(path: str | Path) -> Adapter:
 def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) -> None:
     """Write base and adapters as mms1b_l1107.pt and its like are laid out: top-level adapter[lang] (facts: infer.py).
 
-    Only names of stock fairseq are inside, so its `infer.py` reads the file without this package.
+    Only names of stock fairseq are inside, so its `infer.py` reads the file without this package. Raises ValueError for
+    no adapters or one of another base, OSError.
     """
     if not adapters:
         raise ValueError(f"{path}: no adapters to write")
     for adapter in adapters:
         adapter.require_base(base.hash)
-    parts = {a.lang: LanguagePart(a.tensors, a.letters, a.units.to_text() if a.units.model else "") for a in adapters}
     model = Portable(
         str(path),
         Kind.lsah,
         base.cfg,
         base.normalize,
         base.encoder_state,
-        adapters=parts,
+        adapters={adapter.lang: adapter.part() for adapter in adapters},
         origin=base.origin.known_else(adapter.origin for adapter in adapters),
     )
-    state = stock_checkpoints.to_checkpoint(model)
-    state["adapter"] = dict(state["adapter"])
-    write_atomically(Path(path), lambda temporary: torch.save(state, temporary))
+    stock_checkpoints.write(Path(path), model)
 
 
 def spelling(task_state: Mapping[str, Any], lang: str) -> Units:
@@ -136,15 +135,20 @@ def spelling(task_state: Mapping[str, Any], lang: str) -> Units:
     return Units.from_text(models[lang])
 
 
+def is_folder_of_adapters(path: str | Path) -> bool:
+    """Whether this is a folder, and none of Hugging Face's."""
+    return Path(path).is_dir() and not is_huggingface(path)
+
+
 def read_adapters(path: str | Path) -> Mapping[str, Adapter]:
     """Adapters by language, each read when asked for: a folder of adapter files, a one-file checkpoint, or a folder of
     Hugging Face's.
     """
-    if Path(path).is_dir() and not is_huggingface(path):
-        files = {file.stem: file for file in sorted(Path(path).glob("*.safetensors"))}
-        if not files:
+    if is_folder_of_adapters(path):
+        found = {file.stem: file for file in sorted(Path(path).glob("*.safetensors"))}
+        if not found:
             raise FileNotFoundError(f"{path}: no adapters (*.safetensors) in this folder")
-        return OnDemand(list(files), lambda lang: _of_file(files[lang]))
+        return OnDemand(list(found), lambda lang: _of_file(found[lang]))
     checkpoint = load_checkpoint(path)
     if "adapter" not in checkpoint:
         raise ValueError(f"{path}: no adapters inside; found {sorted(checkpoint)}")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mms_recipes import files
 from mms_recipes.manifest import SAMPLE_RATE
 
 READY_FORMATS = ("WAV", "FLAC")  # taken as they are at 16 kHz mono: quick to open anywhere
@@ -287,14 +288,10 @@ def place(source: Path | bytes, target: Path, in_place: bool) -> tuple[Path, int
 
 
 def _write(target: Path, source: Path | bytes) -> None:
-    """Write or copy a file under a temporary name and then put it in place."""
+    """Write or copy a file, not synced: there are hundreds of thousands."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with files.replaced(target, sync=False) as temporary:
         if isinstance(source, Path):
             shutil.copyfile(source, temporary)
         else:
             temporary.write_bytes(source)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

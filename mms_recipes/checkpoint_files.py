@@ -11,27 +11,34 @@ from typing import Any
 
 import torch
 
+from mms_recipes import files
+
 BEFORE = "checkpoint_before.pt"  # what checkpoint_last.pt was before
 
 
 def save(state: Any, filename: str, async_write: bool = False) -> None:
     """Replace `filename` by `state` in one step; on a full disk say so and keep the old file."""
     target = Path(filename)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        _keep_one_before(target)
-        os.replace(temporary, target)
+        with files.replaced(target, sync=False) as temporary:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())  # whole before anything is said of those before it
+            _keep_one_before(target)
     except (OSError, RuntimeError) as error:
-        os.unlink(temporary)
         raise OSError(
-            f"{target}: the checkpoint could not be written ({error}); "
+            f"{target}: the checkpoint could not be written ({_first(error)}); "
             f"{'those before are untouched' if any(target.parent.glob('*.pt')) else 'there was none before'}. "
             "Free some space and start the same command again: it resumes"
         ) from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: torch's writer fails again while it closes, and hides that the disk is full."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def copy(source: str, target: str, overwrite: bool = False) -> bool:

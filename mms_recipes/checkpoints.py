@@ -1,4 +1,4 @@
-"""Checkpoints: safe reading, the base inside them, writing in one step. Adapters are in adapter_files.py.
+"""Checkpoints: safe reading, the base inside them. Adapters are in adapter_files.py.
 
 A file is read by torch's restricted loader only (fairseq_compat lists what may be inside) and memory-mapped.
 """
@@ -6,11 +6,10 @@ A file is read by torch's restricted loader only (fairseq_compat lists what may 
 import contextlib
 import gc
 import logging
-import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,11 @@ from omegaconf import OmegaConf
 
 from mms_recipes import checkpoint_files, fairseq_compat, licences
 from mms_recipes.conversion import fairseq_configs, stock_checkpoints
-from mms_recipes.conversion.portable import state_hash
+from mms_recipes.conversion.portable import frozen_part, state_hash
 from mms_recipes.huggingface import names, reading
+from mms_recipes.models.adapters import CTC_HEAD, ENCODER
 
 logger = logging.getLogger(__name__)
-
-CTC_ENCODER, CTC_HEAD = "w2v_encoder.w2v_model.", "w2v_encoder.proj."
-# parts of a wav2vec 2.0 checkpoint that a frozen encoder does not run; quantizer etc. serve pretraining only
-NOT_ENCODER = ("quantizer.", "input_quantizer.", "project_q.", "project_inp.", "final_proj.", "target_glu.", "_ema")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -173,10 +169,10 @@ def read_base(path: str | Path) -> Base:
 def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
     """The base in a checkpoint that is read already."""
     cfg = fairseq_configs.of_checkpoint(checkpoint, path)
-    name = str(cfg.model.get("_name") or cfg.model.get("arch"))
+    name = fairseq_configs.model_name(cfg)
     weights = names.old_weight_norm(checkpoint["model"])
     if name == "wav2vec_ctc":
-        weights = {key.removeprefix(CTC_ENCODER): v for key, v in weights.items() if key.startswith(CTC_ENCODER)}
+        weights = {key.removeprefix(ENCODER): v for key, v in weights.items() if key.startswith(ENCODER)}
         cfg_encoder = fairseq_configs.as_config(cfg.model.w2v_args)
     elif name == "wav2vec2":
         cfg_encoder = cfg
@@ -186,9 +182,7 @@ def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
         path=Path(path),
         cfg=fairseq_configs.of_encoder(cfg_encoder.model),
         normalize=fairseq_configs.is_normalized(cfg_encoder),
-        encoder_state={
-            k: v for k, v in weights.items() if not k.startswith(NOT_ENCODER) and ".adapter_layer." not in k
-        },
+        encoder_state=frozen_part(weights),
         checkpoint=checkpoint,
     )
     if CTC_HEAD + "weight" in checkpoint["model"]:
@@ -216,17 +210,3 @@ def as_pretrained(path: str | None) -> Iterator[str | None]:
         state |= {"cfg": OmegaConf.to_container(inside, enum_to_str=True), "model": base.encoder_state}
         torch.save(state, Path(folder) / "encoder.pt")
         yield str(Path(folder) / "encoder.pt")
-
-
-def write_atomically(path: Path, write: Callable[[str], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it and put it in place; on an error nothing is left."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        os.close(handle)
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -94,33 +94,39 @@ class IdentificationConfig:
 
 
 @dataclass
-class EvaluateConfig:
-    """What `python -m mms_recipes.evaluate` takes."""
+class ScoringConfig:
+    """What evaluate and tune share: a trained model, what it hears, and which of the languages this job takes."""
 
     checkpoint: str = field(
         default=MISSING,
         metadata={"help": "dense checkpoint (.pt), folder of adapters, or one-file checkpoint with adapters"},
     )
     data: str = field(default=MISSING, metadata={"help": "folder of <lang>/<split>.tsv and .ltr"})
-    corpora: list[str] = field(
-        default_factory=list, metadata={"help": "of identification: folders <corpus>/<lang> of data to use; empty: all"}
-    )
-    out: str = field(default=MISSING, metadata={"help": "folder for the scores"})
-    name: str = field(default="model", metadata={"help": "what to call this model in the table"})
     base: str | None = field(default=None, metadata={"help": "the adapters' base, if it moved since training"})
-    split: str = field(default="test", metadata={"help": "train, dev or test"})
     langs: list[str] = field(
         default_factory=list, metadata={"help": "ids and set names; empty: every language in data, or of the protocol"}
-    )
-    protocol: str | None = field(
-        default=None,
-        metadata={"help": "fleurs102, fleurs61 or fleurs54: languages, rates and text rules of the paper's benchmark"},
     )
     num_shards: int = field(default=1, metadata={"help": "split the languages into this many jobs, >= 1"})
     shard: int = field(default=0, metadata={"help": "which of the jobs this is, 0 to num_shards - 1"})
     batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
     device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})
     count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})
+
+
+@dataclass
+class EvaluateConfig(ScoringConfig):
+    """What `python -m mms_recipes.evaluate` takes."""
+
+    corpora: list[str] = field(
+        default_factory=list, metadata={"help": "of identification: folders <corpus>/<lang> of data to use; empty: all"}
+    )
+    out: str = field(default=MISSING, metadata={"help": "folder for the scores"})
+    name: str = field(default="model", metadata={"help": "what to call this model in the table"})
+    split: str = field(default="test", metadata={"help": "train, dev or test"})
+    protocol: str | None = field(
+        default=None,
+        metadata={"help": "fleurs102, fleurs61 or fleurs54: languages, rates and text rules of the paper's benchmark"},
+    )
     word_times: bool = field(default=True, metadata={"help": "write when each word was said and how sure the model is"})
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     lid: IdentificationConfig | None = field(
@@ -129,22 +135,11 @@ class EvaluateConfig:
 
 
 @dataclass
-class TuneConfig:
+class TuneConfig(ScoringConfig):
     """What `python -m mms_recipes.tune` takes."""
 
-    checkpoint: str = field(default=MISSING, metadata={"help": "as evaluate takes it"})
-    data: str = field(default=MISSING, metadata={"help": "folder of <lang>/<split>.tsv and .ltr"})
     out: str = field(default="outputs/tuning", metadata={"help": "work folder: emissions, all points, pictures"})
-    base: str | None = field(default=None, metadata={"help": "the adapters' base, if it moved since training"})
     split: str = field(default="dev", metadata={"help": "dev, or train; never what is tested"})
-    langs: list[str] = field(
-        default_factory=list, metadata={"help": "ids and set names; empty: every language in data"}
-    )
-    num_shards: int = field(default=1, metadata={"help": "split the languages into this many jobs, >= 1"})
-    shard: int = field(default=0, metadata={"help": "which of the jobs this is, 0 to num_shards - 1"})
-    batch_seconds: float = field(default=160.0, metadata={"help": "audio per batch when padded, seconds"})
-    device: str = field(default="auto", metadata={"help": "auto (cuda where it is there), cpu, or cuda:N"})
-    count_space: bool = field(default=False, metadata={"help": "count spaces between words as characters of the CER"})
     lm_weight_range: list[float] = field(default_factory=lambda: [0.0, 5.0], metadata={"help": "lowest, highest"})
     word_score_range: list[float] = field(default_factory=lambda: [-3.0, 3.0], metadata={"help": "of word models"})
     sil_score_range: list[float] = field(default_factory=lambda: [-3.0, 3.0], metadata={"help": "of letter models"})

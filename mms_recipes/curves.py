@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mms_recipes import alignment
+
 LOG_NAME = "train.log"
 TRAIN = "train"
 
@@ -149,13 +151,7 @@ def summary(runs: Mapping[str, Sequence[Row]], metrics: Sequence[str]) -> str:
                 if values:
                     first, last = (f"{values[end]:g}" for end in (0, -1))
                     lines.append([run, split, metric, first, *_best(metric, updates, values), last])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    texts = 3  # columns of text are aligned to the left, numbers to the right
-    aligned = [
-        [*map(str.ljust, line[:texts], widths), *map(str.rjust, line[texts:], widths[texts:])]
-        for line in [lines[0], ["-" * width for width in widths], *lines[1:]]
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in aligned)
+    return alignment.text_table(lines, left=range(3))
 
 
 def _best(metric: str, updates: Sequence[int], values: Sequence[float]) -> tuple[str, str]:

@@ -3,10 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from mms_recipes import config, report, runner
+from mms_recipes import config, runner
 from mms_recipes.evaluation import evaluator
 from mms_recipes.lid import evaluator as lid_evaluator
 from mms_recipes.report import lid_files
+from mms_recipes.report.scores import comparison_table, read_scores
 
 config.register()
 
@@ -16,16 +17,11 @@ def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():
         if cfg.lid is None and cfg.corpora:
             raise ValueError("corpora=... is of language identification (+benchmark=lid); give one corpus as data=...")
-        if cfg.lid is None:
-            out = evaluator.evaluate(cfg)
-            if cfg.num_shards > 1:
-                return
-            print(report.comparison_table({cfg.name: out / "scores.json"}))
-        elif cfg.num_shards > 1:
-            raise ValueError(f"num_shards={cfg.num_shards}: identification is not split over jobs; leave it out")
-        else:
-            out = lid_evaluator.evaluate(cfg)
-            print(lid_files.table(report.read_scores(out / "scores.json")))
+        out = evaluator.evaluate(cfg) if cfg.lid is None else lid_evaluator.evaluate(cfg)
+        if cfg.num_shards > 1:
+            return
+        scores = out / "scores.json"
+        print(comparison_table({cfg.name: scores}) if cfg.lid is None else lid_files.table(read_scores(scores)))
         print(f"full report: {out}")
 
 

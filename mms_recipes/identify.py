@@ -24,6 +24,7 @@ from mms_recipes.lid import file_languages
 from mms_recipes.lid.file_languages import FileLanguage, Options
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.lid.spans import LEAST_SECONDS
+from mms_recipes.transcription import transcripts
 
 logger = logging.getLogger(__name__)
 
@@ -71,23 +72,17 @@ def _json(said: FileLanguage) -> str:
 
 def _lines(said: FileLanguage) -> Iterator[str]:
     """Yield the line of a file, and where it has several spans one for each."""
-    path = "".join(char if char.isprintable() or not char.isascii() else repr(char)[1:-1] for char in str(said.path))
     best = "  ".join(f"{name} {probability:.3f}" for name, probability in said.best)
     best = best or f"less than {LEAST_SECONDS:g} s of sound"
-    yield f"{path}\t{said.lang}\t{best}"
+    yield f"{transcripts.shown(said.path)}\t{said.lang}\t{best}"
     for span in said.spans if len(said.spans) > 1 else ():
         sure = "" if span.probability is None else f" {span.probability:.3f}"
-        yield f"    {_clock(span.begin)} - {_clock(span.end)}  {_name(span.lang)}{sure}"
+        yield f"    {_clock(span.begin)} - {_clock(span.end)}  {languages.named(span.lang)}{sure}"
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes) // 60}:{int(minutes) % 60:02d}:{rest:04.1f}"
-
-
-def _name(lang: str) -> str:
-    row = languages.table().get(lang)
-    return f"{lang} ({row.name})" if row and row.name else lang
 
 
 def _parser() -> argparse.ArgumentParser:

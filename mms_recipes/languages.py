@@ -49,6 +49,17 @@ def language(lang: str) -> Language:
         raise ValueError(_unknown(lang)) from None
 
 
+def name(lang: str) -> str:
+    """Return the name of a language (English); its id where the table does not have it."""
+    row = table().get(lang)
+    return row.name if row and row.name else lang
+
+
+def named(lang: str) -> str:
+    """Return the id of a language with its name: eng (English)."""
+    return lang if (known := name(lang)) == lang else f"{lang} ({known})"
+
+
 def set_names() -> tuple[str, ...]:
     """Return the names of all language sets, sorted."""
     return tuple(sorted({name for row in table().values() for name in row.sets}))

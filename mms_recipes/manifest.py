@@ -16,10 +16,12 @@ from typing import IO, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mms_recipes.files import write_text
 from mms_recipes.unit_kinds import UnitKind, kind_of
 
 SAMPLE_RATE = 16_000  # Hz, of all audio in manifests
 LABEL_SUFFIXES = ("ltr", "wrd", "uid")
+PREPARED = "prepared.json"  # in a folder of manifests: what they were made from, and how
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq puts them before the letters
 
 _KERNELS, _STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)  # wav2vec 2.0's convolutions, in samples and frames
@@ -190,21 +192,6 @@ def write_split(
     for suffix, lines in columns.items():
         write_text(folder / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
     return len(columns["uid"])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as `write_bytes` does."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and then put it in place, so that nobody sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")  # nodes may share a pid
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def count_letters(files: Iterable[Path]) -> Counter[str]:

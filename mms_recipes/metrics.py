@@ -21,6 +21,8 @@ _OPERATIONS: dict[str, Operation] = {
     "delete": "delete",
     "insert": "insert",
 }
+MACRO = "macro"  # the mean over languages
+KINDS = ("substitutions", "deletions", "insertions")  # of errors: the fields of ErrorCounts
 _DRAWS_AT_ONCE = 4_000_000  # of the bootstrap: 32 MB
 
 
@@ -122,13 +124,6 @@ def percentile_interval(rates: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return the bounds that hold the middle 95 % of resampled rates."""
     low, high = np.percentile(rates, [2.5, 97.5])
     return float(low), float(high)
-
-
-def bootstrap_interval(
-    errors: Sequence[int], lengths: Sequence[int], seed: int | Sequence[int], num_resamples: int = 1000
-) -> tuple[float, float]:
-    """Return the 95 % interval (percent) of a corpus rate over its utterances; arguments as in `bootstrap_rates`."""
-    return percentile_interval(bootstrap_rates(errors, lengths, seed, num_resamples))
 
 
 def macro(rates: Iterable[float]) -> float:

@@ -11,9 +11,10 @@ import torch
 from fairseq.data import Dictionary
 
 from mms_recipes import adapter_files, checkpoints, text
+from mms_recipes.decoding.beam import Hypothesis
 from mms_recipes.decoding.greedy import greedy
-from mms_recipes.huggingface.reading import is_huggingface
-from mms_recipes.models.adapters import AdapterStack
+from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.models.adapters import ADAPTER, AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.transcription import routing
 from mms_recipes.units import Units
@@ -41,6 +42,11 @@ class Recognizer:
         """Languages that there are adapters for; None for a dense head, which does not ask."""
         return None if self.source is None else sorted(self.source)
 
+    @property
+    def frame_seconds(self) -> float:
+        """How far the frames of the emissions lie apart: 0.02 s for wav2vec 2.0's convolutions."""
+        return self.encoder.receptive_field[1] / SAMPLE_RATE
+
     def add_languages(self, langs: Sequence[str]) -> None:
         """Read the adapters of languages that are not there yet; a dense head needs none.
 
@@ -55,7 +61,7 @@ class Recognizer:
             adapter = self.source[lang]
             adapter.require_base(self.base_hash)
             self.dictionaries[lang], states[lang] = adapter.dictionary(), adapter.tensors
-        width = states[new[0]][f"{checkpoints.CTC_ENCODER}encoder.layers.0.adapter_layer.b_a"].shape[1]
+        width = states[new[0]][ADAPTER.format(0) + "b_a"].shape[1]
         sizes = [len(self.dictionaries[lang]) for lang in states]
         stack = AdapterStack(list(states), sizes, len(self.encoder.layers), self.encoder.dim, width)
         for lang, state in states.items():
@@ -96,6 +102,10 @@ class Recognizer:
         symbols = self.dictionary(lang).symbols
         return text.to_words(" ".join(symbols[unit] for unit in units))
 
+    def text(self, found: Hypothesis, lang: str) -> str:
+        """The words that a search of a language found: those of its lexicon, else what its units spell."""
+        return self.words(found.units, lang) if found.words is None else " ".join(found.words)
+
 
 def load_recognizer(
     checkpoint: str | Path, device: torch.device, langs: Sequence[str], base: str | Path | None = None
@@ -113,7 +123,7 @@ def load_recognizer(
 
 def open_recognizer(checkpoint: str | Path, device: torch.device, base: str | Path | None = None) -> Recognizer:
     """Load all but the adapters, which `add_languages` reads when they are asked for. Raises as `load_recognizer`."""
-    if _is_folder_of_adapters(checkpoint):
+    if adapter_files.is_folder_of_adapters(checkpoint):
         adapters = adapter_files.read_adapters(checkpoint)
         source = base or next(iter(adapters.values())).base_path
         if not Path(source).exists():
@@ -138,7 +148,7 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
 
     `checkpoint` as in `load_recognizer`. Raises FileNotFoundError or ValueError: nothing there, not of this language.
     """
-    if _is_folder_of_adapters(checkpoint):
+    if adapter_files.is_folder_of_adapters(checkpoint):
         adapter = adapter_files.read_adapter(Path(checkpoint) / f"{lang}.safetensors")
         return adapter.letters, adapter.units
     state = checkpoints.load_checkpoint(checkpoint)
@@ -153,10 +163,6 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
         return list(task_state["target_dictionary"].symbols), adapter_files.spelling(task_state, lang)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
-
-
-def _is_folder_of_adapters(checkpoint: str | Path) -> bool:
-    return Path(checkpoint).is_dir() and not is_huggingface(checkpoint)
 
 
 def _encoder(base: checkpoints.Base, device: torch.device) -> FrozenEncoder:

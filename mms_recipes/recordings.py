@@ -36,9 +36,15 @@ class Summary(NamedTuple):
 
 
 def expected_seconds(path: Path) -> float:
-    """Return how long a recording is by its header alone; reading it may show less. Raises AudioError."""
-    with _open(path) as file:
-        return float(max(file.frames, 0) / file.samplerate)
+    """Return how long a recording is by its header alone, in seconds; reading it may show less.
+
+    0 for what is no audio, of which reading it will tell.
+    """
+    try:
+        with _open(path) as file:
+            return float(max(file.frames, 0) / file.samplerate)
+    except AudioError:
+        return 0.0
 
 
 def blocks(path: Path) -> Iterator[Samples]:

@@ -1,7 +1,6 @@
 """Start a training run: check, record what it is, hand over to fairseq's trainer."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -27,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from mms_recipes import __version__, checkpoints, config, devices, manifest, preflight
+from mms_recipes import __version__, checkpoints, config, devices, files, preflight
 from mms_recipes import run_folder as run_folders
 from mms_recipes.cluster import claim, preemption, progress, run_state, signals
 
@@ -191,7 +190,7 @@ def experiments() -> str:
 def record(cfg: DictConfig, run_folder: Path) -> None:
     """Write config.yaml (resolved) and run.json (versions, git state, manifest checksums) into the run's folder."""
     run_folder.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(run_folder / "config.yaml", OmegaConf.to_yaml(cfg))
+    files.write_text(run_folder / "config.yaml", OmegaConf.to_yaml(cfg))
     described = {
         "command": sys.argv,
         "mms_recipes": __version__,
@@ -201,7 +200,7 @@ def record(cfg: DictConfig, run_folder: Path) -> None:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
         "manifests": checksums(cfg),
     }
-    manifest.write_text(run_folder / "run.json", json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+    files.write_text(run_folder / "run.json", json.dumps(described, indent=1, ensure_ascii=False) + "\n")
 
 
 def git_state() -> dict[str, Any] | None:
@@ -225,12 +224,7 @@ def checksums(cfg: DictConfig) -> dict[str, str]:
     kind = preflight.unit_kind(cfg.task)
     names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", kind.suffix)]
     names += [kind.dictionary, *(f"{lang}/{name}" for lang in langs for name in kind.files)]
-    found = {}
-    for name in names:
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {name: files.sha256(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import manifest
+from mms_recipes import files
 
 FOLDER = "shards"
 OWN = ("shard", "device")  # settings in which shards may differ
@@ -24,7 +24,7 @@ def write(out: Path, document: Mapping[str, Any]) -> Path:
     """Write what a job found below the folder of the whole; return the file."""
     path = _path(out, document["settings"]["shard"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(path, json.dumps(document, ensure_ascii=False) + "\n")
+    files.write_text(path, json.dumps(document, ensure_ascii=False) + "\n")
     return path
 
 

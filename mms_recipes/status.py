@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mms_recipes import alignment
 from mms_recipes.cluster import run_state
 from mms_recipes.cluster.run_state import PENDING, RUNNING, State
 
@@ -57,9 +58,7 @@ def table(run: Path, states: Sequence[State], all_languages: bool = False) -> st
         rows.append(_row(run, state))
         if each and len(state.told.langs) > 1:
             rows += [_language_row(state, lang) for lang in state.told.langs]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, _sum(states)])
+    return "\n".join([*alignment.columns(rows, left=range(len(COLUMNS))), _sum(states)])
 
 
 def _row(run: Path, state: State) -> tuple[str, ...]:

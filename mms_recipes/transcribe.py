@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from mms_recipes import runner, sources
-from mms_recipes.transcriber import Transcriber, expected_seconds
+from mms_recipes import recordings, runner, sources
+from mms_recipes.transcriber import Transcriber
 from mms_recipes.transcription import transcripts
 from mms_recipes.transcription.listener import Limits
 from mms_recipes.transcription.routing import Routes
@@ -35,7 +35,7 @@ def main() -> int:
         models = {"base": args.base, "lid": args.lid, "lm": args.lm, "device": args.device}
         transcriber = Transcriber(args.checkpoint, routes=routes, limits=limits, **models)
         wrong: list[Transcript] = []
-        seconds = [expected_seconds(source.path) for source in found]
+        seconds = [recordings.expected_seconds(source.path) for source in found]
         with progress(sum(seconds), args.quiet) as advance:
             for source, transcript in zip(found, transcriber.stream(found, args.lang, advance, seconds), strict=True):
                 with tqdm.external_write_mode(sys.stdout, nolock=True):

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import)
 from mms_recipes import devices, languages, recordings
-from mms_recipes.audio_files import AudioError
 from mms_recipes.decoding import word_times
 from mms_recipes.decoding.word_times import Timing
-from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, open_recognizer
 from mms_recipes.sources import AUTO, Source
 from mms_recipes.transcription import routing
@@ -102,7 +100,7 @@ class Transcriber:
         if self._search:
             for one in given:
                 self._search.check(one, self.recognizer.dictionary(one).symbols)
-        lengths = seconds or (expected_seconds(source.path) for source in found)
+        lengths = seconds or (recordings.expected_seconds(source.path) for source in found)
         jobs = (
             Job(number, source.path, one or "", length)
             for number, (source, one, length) in enumerate(zip(found, wanted, lengths, strict=True))
@@ -132,7 +130,7 @@ class Transcriber:
         longest = float("inf")
         if self._search:
             units = max([128, *map(len, self.recognizer.dictionaries.values())])
-            longest = BLOCK_BYTES / (4 * units * SAMPLE_RATE / self.recognizer.encoder.receptive_field[1])
+            longest = BLOCK_BYTES / (4 * units) * self.recognizer.frame_seconds
         block: list[Job] = []
         for job in jobs:
             if len(block) == BLOCK_FILES or (block and sum(one.seconds for one in block) + job.seconds > longest):
@@ -164,32 +162,25 @@ class Transcriber:
             else:
                 done[number] = Transcript(by_number[number].path, by_number[number].lang, error=str(frames))
         self.limits = listener.limits  # smaller ones if memory ran out
-        for number, text, timing in self._decode(by_number, heard, listener.stride / SAMPLE_RATE, advance):
+        for number, text, timing in self._decode(by_number, heard, advance):
             done[number] = _transcript(by_number[number], heard[number], text, timing, routed.get(number))
         return done
 
     def _decode(
-        self, jobs: dict[int, Job], heard: dict[int, Heard], frame_seconds: float, advance: Advance
+        self, jobs: dict[int, Job], heard: dict[int, Heard], advance: Advance
     ) -> Iterator[tuple[int, str, Timing]]:
         """Yield number, text and timing of what was heard."""
         if self._search:
             for lang in dict.fromkeys(jobs[number].lang for number in heard):
                 of_lang = [(number, one.frames) for number, one in heard.items() if jobs[number].lang == lang]
-                yield from self._search.search(self.recognizer, lang, of_lang, frame_seconds, advance)
+                yield from self._search.search(self.recognizer, lang, of_lang, advance)
             return
+        seconds = self.recognizer.frame_seconds
         for number, one in heard.items():
             lang, frames = jobs[number].lang, one.frames
             symbols, by_unit = self.recognizer.dictionary(lang).symbols, languages.is_character_scored(lang)
-            timing = word_times.time_path(frames.path_T, frames.scores_T, symbols, frame_seconds, by_unit)
+            timing = word_times.time_path(frames.path_T, frames.scores_T, symbols, seconds, by_unit)
             yield number, self.recognizer.words(frames.units(), lang), timing
-
-
-def expected_seconds(path: Path) -> float:
-    """Return how long a recording is by its header; 0 for what is no audio, of which reading it will tell."""
-    try:
-        return recordings.expected_seconds(path)
-    except AudioError:
-        return 0.0
 
 
 def _transcript(job: Job, heard: Heard, text: str, timing: Timing, route: Route | None) -> Transcript:

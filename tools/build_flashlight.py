@@ -21,6 +21,8 @@ from pathlib import Path
 import build_kenlm
 from build_kenlm import call, pip
 
+from mms_recipes import files
+
 FLASHLIGHT = "flashlight-text==0.0.7"
 SDIST = "flashlight-text-0.0.7.tar.gz"
 SHA256 = "fb63779b4b642c0c59e66386f43db8357836ed1be82b49d30155f7c39136d836"
@@ -135,11 +137,9 @@ def pack(wheel: Path, source: Path, libraries: Path, version: str) -> None:
     described = f"Wheel-Version: 1.0\nGenerator: {Path(__file__).name}\nRoot-Is-Purelib: false\nTag: {tag()}\n"
     contents[f"{info}/WHEEL"] = described.encode()
     contents[f"{info}/RECORD"] = record(contents, f"{info}/RECORD").encode()
-    part = wheel.with_name(f".{wheel.name}.part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    with files.replaced(wheel) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
-    os.replace(part, wheel)
 
 
 def record(contents: dict[str, bytes], own_name: str) -> str:

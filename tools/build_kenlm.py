@@ -7,7 +7,6 @@ checkout, where `make kenlm` puts them.
 """
 
 import argparse
-import hashlib
 import os
 import re
 import shutil
@@ -19,8 +18,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from mms_recipes import files
 from mms_recipes.decoding.language_model import PAPER_ORDER
-from mms_recipes.manifest import write_text
 
 KENLM = "kenlm==0.3.0"
 SDIST = "kenlm-0.3.0.tar.gz"
@@ -71,7 +70,7 @@ def build(dest: Path, max_order: int, jobs: int) -> None:
     compile_kenlm(work, tools, max_order, jobs, PROGRAMS)
     print(f"[4/4] install to {dest}", flush=True)
     install(dest, work, tools)
-    write_text(receipt, wanted)
+    files.write_text(receipt, wanted)
     print(f"{', '.join(map(str, programs(dest)))}: up to {max_order}-grams")
 
 
@@ -109,17 +108,13 @@ def find_compiler() -> str:
 def fetch_source(work: Path, requirement: str, name: str, sha256: str) -> Path:
     """Return a source archive of PyPI, fetched unless it is there; ValueError when it is not the one that is known."""
     sdist = work / name
-    if not sdist.is_file() or checksum(sdist) != sha256:
+    if not sdist.is_file() or files.sha256(sdist) != sha256:
         sdist.unlink(missing_ok=True)
         package = requirement.partition("==")[0]
         call([*pip("download"), "--no-deps", "--no-binary", package, "--dest", work, requirement], "the source")
-    if (found := checksum(sdist)) != sha256:
+    if (found := files.sha256(sdist)) != sha256:
         raise ValueError(f"{sdist}: SHA-256 is {found}, expected {sha256}; delete it and ask where it came from")
     return sdist
-
-
-def checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fetch_tools(tools: Path, requirements: Sequence[str]) -> Path:
@@ -129,7 +124,7 @@ def fetch_tools(tools: Path, requirements: Sequence[str]) -> Path:
         shutil.rmtree(tools, ignore_errors=True)
         options = ["--no-deps", "--only-binary", ":all:", "--target", tools]
         call([*pip("install"), *options, *requirements], "the build tools")
-        write_text(done, " ".join(requirements))
+        files.write_text(done, " ".join(requirements))
     return tools
 
 
@@ -164,7 +159,7 @@ def patch(source: Path) -> None:
     if MENDED not in code:
         if code.count(FOUND) != 1:
             raise ValueError(f"{source}: not as in {KENLM}; delete the folder of the source and begin anew")
-        write_text(source, code.replace(FOUND, MENDED))
+        files.write_text(source, code.replace(FOUND, MENDED))
 
 
 def compile_kenlm(work: Path, tools: Path, max_order: int, jobs: int, targets: Sequence[str]) -> None:
@@ -208,9 +203,8 @@ def install(dest: Path, work: Path, tools: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copy2(source, temporary)
-    os.replace(temporary, target)
+    with files.replaced(target) as temporary:
+        shutil.copy2(source, temporary)
 
 
 def call(command: Sequence[object], what: str, progress: re.Pattern[str] | None = None) -> None:

@@ -35,7 +35,7 @@ from mms_recipes.decoding import ngrams
 from mms_recipes.decoding.language_model import LEXICON, MODEL, TUNED
 from mms_recipes.decoding.lm_text import Kind
 from mms_recipes.decoding.ngrams import Recipe, Vocabulary
-from mms_recipes.manifest import write_text
+from mms_recipes.files import write_text
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS, WORD_END
 from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 from mms_recipes.units import Units

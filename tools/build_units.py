@@ -6,7 +6,6 @@ is skipped. Needs the extra [decoding].
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -15,7 +14,8 @@ from typing import Any
 
 from mms_recipes import languages, units
 from mms_recipes.corpora import validation
-from mms_recipes.manifest import read_lines, write_bytes, write_dictionary, write_text
+from mms_recipes.files import sha256, write_bytes, write_text
+from mms_recipes.manifest import read_lines, write_dictionary
 from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 from mms_recipes.units import Units
 
@@ -49,7 +49,7 @@ def build(folder: Path, lang: str, size: int) -> None:
     """Make the units and labels of one language, unless that is done."""
     splits = [split for split in validation.SPLITS if (folder / f"{split}.wrd").is_file() or split == "train"]
     texts = {split: read_lines(folder / f"{split}.wrd") for split in splits}
-    checksums = {split: hashlib.sha256(lines.file.read_bytes()).hexdigest() for split, lines in texts.items()}
+    checksums = {split: sha256(lines.file) for split, lines in texts.items()}
     settings = {"vocab_size": size, "texts": checksums}
     if is_finished(folder, settings):
         print(f"{lang}: finished before")

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from mms_recipes import report
+from mms_recipes.report.scores import comparison_table
 
 SHOWN = re.compile(r"\[(?:train_inner|mms_recipes\S*)\]\[\w+\] - (.*)|(\[\d+/\d+\].*|.*\d+%\|.*)")
 UPDATE = re.compile(r"num_updates=(\d+)")
@@ -54,7 +54,7 @@ def main() -> None:
         print(f"\n[{number}/{len(steps)}] {title}  ({(time.monotonic() - start) / 60:.1f} min so far)", flush=True)
         run([sys.executable, *command], out / f"demo_step{number}.log")
     print("\nTest split, voices that were not heard in training:\n")
-    print(report.comparison_table({name: folder / "scores.json" for name, folder in scores.items()}))
+    print(comparison_table({name: folder / "scores.json" for name, folder in scores.items()}))
     print(f"\nTo look at in a browser: {page}")
     print(f"Full reports (hypotheses, aligned errors): {', '.join(str(folder) for folder in scores.values())}")
     print(f"Took {(time.monotonic() - start) / 60:.1f} minutes")

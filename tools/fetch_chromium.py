@@ -19,6 +19,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from mms_recipes import files
+
 VERSION = "147.0.0"
 PACKAGE = f"@sparticuz/chromium@{VERSION}"
 SHA512 = "4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
@@ -76,13 +78,9 @@ def unpack(package: bytes, out: Path) -> None:
         libraries, program = (brotli.decompress(read(archive, name)) for name in ("al2023.tar.br", "chromium.br"))
     with tarfile.open(fileobj=io.BytesIO(libraries)) as archive:
         archive.extractall(out, filter="data")  # lib/
-    temporary = out / f".chromium.{os.getpid()}.tmp"
-    try:
+    with files.replaced(out / "chromium") as temporary:
         temporary.write_bytes(program)
         temporary.chmod(0o755)
-        os.replace(temporary, out / "chromium")
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(archive: tarfile.TarFile, name: str) -> bytes:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mms_recipes.decoding.language_model import ARPA_START, HIGHEST_ORDER, ORDER_OF_WHEELS
 from mms_recipes.decoding.ngrams import Recipe
-from mms_recipes.manifest import write_text
+from mms_recipes.files import replaced, write_text
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 KEPT, SHOWN = 200, 12  # last lines of a program; and of one that failed, in the message
@@ -176,12 +176,8 @@ def read_counts(arpa: Path) -> list[int]:
 
 def compress(programs: Programs, arpa: Path, out: Path, structure: str, memory: str) -> None:
     """Write the model in KenLM's binary form; OSError with the last lines of build_binary when it fails."""
-    part = out.with_name(f".{out.name}.part")
-    try:
+    with replaced(out) as part:
         run([str(programs.build_binary), "-T", f"{arpa.parent}{os.sep}", "-S", memory, structure, str(arpa), str(part)])
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def run(command: Sequence[str], text: Path | None = None) -> list[str]:

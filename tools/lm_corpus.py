@@ -1,7 +1,6 @@
 """The text of one language model, normalised once to disk and counted; for tools/build_lm.py."""
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from mms_recipes.decoding.lm_text import Block, Encode, Sentences, add_counts, read_blocks
 from mms_recipes.decoding.lm_text import prepare as prepare_block
-from mms_recipes.manifest import write_text
+from mms_recipes.files import sha256, write_text
 
 TEXT, COUNTS, INPUTS = "text.gz", "counts.json", "inputs.json"
 IN_PROCESS = 4_000_000  # bytes of text that are not worth starting processes for
@@ -46,9 +45,7 @@ class Corpus:
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Return name, size and checksum of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest}
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def prepare(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, languages, manifest
+from mms_recipes import adapter_files, checkpoints, files, languages
 from mms_recipes.adapter_files import Adapter
 from mms_recipes.cluster import run_state
 
@@ -36,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"{args.adapters}: {'; '.join(problems)}. Finish them, or add --allow-missing")
         base = checkpoints.read_base(args.base or adapters[0].base_path)
         adapter_files.write_one_file(args.out, base, adapters)
-        manifest.write_text(args.out.with_suffix(".tsv"), table(adapters))
+        files.write_text(args.out.with_suffix(".tsv"), table(adapters))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     for problem in problems:
         print(f"merged although {problem}", file=sys.stderr)
@@ -81,7 +81,7 @@ def expected(parts: Sequence[run_state.State]) -> list[str]:
 
 
 def read(folders: Sequence[Path]) -> list[Adapter]:
-    """All adapters by language. Raises ValueError when two folders have one language, or bases differ."""
+    """All adapters by language. Raises ValueError when two folders have one language."""
     found: dict[str, Adapter] = {}
     for folder in folders:
         for lang, adapter in adapter_files.read_adapters(folder).items():

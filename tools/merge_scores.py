@@ -9,9 +9,21 @@ import argparse
 import sys
 from pathlib import Path
 
-from mms_recipes import report
+from mms_recipes import shard_files
 from mms_recipes.evaluation import evaluator
-from mms_recipes.report import shards
+from mms_recipes.lid import shards as lid_shards
+from mms_recipes.report import lid_files, shards
+from mms_recipes.report.scores import comparison_table, read_scores
+
+
+def merge(out: Path) -> str:
+    """Write the report of all shards, of recognition or of identification; return its table."""
+    settings = shard_files.read(out, shards.OWN)[0]["settings"]
+    if settings.get("lid"):
+        lid_shards.write_report(out, lid_shards.read(out))
+        return lid_files.table(read_scores(out / "scores.json"))
+    evaluator.write(out, shards.read(out))
+    return comparison_table({str(settings["name"]): out / "scores.json"})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,12 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder of the scores")
     args = parser.parse_args(arguments)
     try:
-        whole = shards.read(args.out)
-        evaluator.write(args.out, whole)
+        table = merge(args.out)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(report.comparison_table({str(whole.settings["name"]): args.out / "scores.json"}))
+    print(table)
     print(f"full report: {args.out}")
     return 0
 

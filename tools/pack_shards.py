@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 import sys
 import tarfile
@@ -28,17 +27,16 @@ from typing import IO, Any
 import soundfile
 from tqdm import tqdm
 
-from mms_recipes import audio_files, languages
+from mms_recipes import audio_files, files, languages
 from mms_recipes.corpora.validation import SPLITS, find_languages
 from mms_recipes.manifest import (
     LABEL_SUFFIXES,
+    PREPARED,
     SAMPLE_RATE,
     Lines,
     Manifest,
     read_labels,
     read_manifest,
-    write_bytes,
-    write_text,
 )
 from mms_recipes.unit_kinds import UnitKind
 
@@ -64,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"{args.out}: OUT is SRC; name another folder, nothing is changed in place")
         for lang in choose(args.langs, args.src):
             pack_language(args.src / lang, args.out / lang, settings, args.jobs)
-        copy(args.src, args.out, [*(kind.dictionary for kind in UnitKind), "prepared.json"])
-    except (ValueError, FileNotFoundError) as error:
+        copy(args.src, args.out, [*(kind.dictionary for kind in UnitKind), PREPARED])
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -114,10 +112,10 @@ def pack_language(src: Path, out: Path, settings: Settings, jobs: int) -> None:
             continue
         (out / f"{split}.tsv").unlink(missing_ok=True)  # from here until the end the split is not whole
         state[split] = {"settings": wanted, "shards": pack_split(src, out, split, settings, jobs)}
-        write_text(state_file, json.dumps(state, indent=1) + "\n")
+        files.write_text(state_file, json.dumps(state, indent=1) + "\n")
         size = sum(state[split]["shards"].values()) / 1e6
         print(f"{out.name} {split}: {size:,.1f} MB in {len(state[split]['shards'])} shards")
-    copy(src, out, [*(name for kind in UnitKind for name in kind.files), "prepared.json"])
+    copy(src, out, [*(name for kind in UnitKind for name in kind.files), PREPARED])
     for path in sorted(src.glob(f"*.{UnitKind.sentencepiece.suffix}")):  # may have been built since a split was packed
         copy(src, out, [path.name])
 
@@ -157,7 +155,7 @@ def pack_split(src: Path, out: Path, split: str, settings: Settings, jobs: int) 
         shards[name] = 0
     copy(src, out, labels)
     root = "." if settings.relative_root else str(out.resolve())
-    write_text(out / f"{split}.tsv", "".join(f"{line}\n" for line in (root, *rows)))
+    files.write_text(out / f"{split}.tsv", "".join(f"{line}\n" for line in (root, *rows)))
     remove(path for form in ("tar", "zip") for path in folder.glob(f"{split}-*.{form}") if path.name not in shards)
     return {name: (folder / name).stat().st_size for name in shards}
 
@@ -200,7 +198,11 @@ def write_shards(
     number, member = 0, next(members, None)
     while member is not None:
         shard = f"{split}-{number:05}.{settings.format}"
-        with whole_file(folder / shard) as file, open_archive(file, settings.format) as add:
+        with (
+            files.replaced(folder / shard) as temporary,
+            temporary.open("wb") as file,
+            open_archive(file, settings.format) as add,
+        ):
             size = 0
             while member is not None and (size == 0 or size + len(member[1]) <= settings.shard_mb * 1_000_000):
                 offset = add(*member)
@@ -235,23 +237,11 @@ def open_archive(file: IO[bytes], form: str) -> Iterator[Callable[[str, bytes], 
             yield add
 
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that has its name only once it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def copy(src: Path, out: Path, names: Sequence[str]) -> None:
     """Copy the files that are there."""
     for name in names:
         if (src / name).exists():
-            write_bytes(out / name, (src / name).read_bytes())
+            files.write_bytes(out / name, (src / name).read_bytes())
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -6,14 +6,13 @@ metric, the runs over one another), and prints the first, best and last value of
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import curves, manifest
+from mms_recipes import curves, files
 from mms_recipes.curves import Row
 
 COLUMNS = 3
@@ -34,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         metrics = choose(args.metrics, curves.metric_names(runs))
         out = args.out or default_out(args.runs)
         out.mkdir(parents=True, exist_ok=True)
-        manifest.write_text(out / "curves.csv", curves.csv_text(runs))
+        files.write_text(out / "curves.csv", curves.csv_text(runs))
         draw(out / "curves.png", runs, metrics)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     print(curves.summary(runs, metrics))
     print(f"{out / 'curves.csv'}, {out / 'curves.png'}")
@@ -90,7 +89,8 @@ def draw(path: Path, runs: Mapping[str, Sequence[Row]], metrics: Sequence[str]) 
     for panel in list(axes.flat)[len(metrics) :]:
         panel.set_visible(False)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
-    save(path, figure)
+    with files.replaced(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     pyplot.close(figure)
 
 
@@ -113,16 +113,6 @@ def draw_metric(panel: Any, runs: Mapping[str, Sequence[Row]], metric: str) -> d
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     return handles
-
-
-def save(path: Path, figure: Any) -> None:
-    """Write a picture (matplotlib's Figure) under a temporary name and then put it in place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=120)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

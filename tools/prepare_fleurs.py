@@ -7,14 +7,13 @@ same OUT. Exit code 1 when audio was missing or broken.
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mms_recipes import languages
+from mms_recipes import files, languages
 from mms_recipes.corpora.preparation import Source, SplitSource, SplitSummary, finish, prepare_language
 from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             for n, lang in enumerate(langs, start=1)
         ]
         summaries = run(jobs, args.jobs, args.out)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     damaged = [lang for lang, splits_of in summaries.items() if any(s.is_damaged() for s in splits_of.values())]
@@ -143,7 +142,7 @@ def read_split(job: Job, split: str) -> SplitSource:
         "normalization": job.normalization,
         "source": str(tsv.resolve()),
         "column": job.column,
-        "sha256": hashlib.sha256(tsv.read_bytes()).hexdigest(),
+        "sha256": files.sha256(tsv),
         "archive_bytes": str(archive.stat().st_size) if archive.is_file() else "",
     }
     utterances = list(read_table(tsv, job.column, job.folder / "audio" / split))

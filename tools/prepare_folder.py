@@ -11,7 +11,6 @@ use --split-column. Exit code 1 when audio was missing or broken.
 
 import argparse
 import csv
-import hashlib
 import random
 import sys
 from collections import defaultdict
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mms_recipes import languages
+from mms_recipes import files, languages
 from mms_recipes.corpora.preparation import Source, SplitSource, finish, prepare_language
 from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             "normalization": args.normalization,
             "source": str(args.table.resolve()),
             "audio_root": str(root.resolve()),
-            "sha256": hashlib.sha256(args.table.read_bytes()).hexdigest(),
+            "sha256": files.sha256(args.table),
             "division": f"{args.split} {args.split_column} {args.dev_fraction} {args.test_fraction} {args.seed}",
         }
         sources = {
@@ -56,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         summaries = prepare_language(args.out, lang, sources, args.relative_root, args.jobs)
         finish(args.out)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     damaged = [split for split, summary in summaries.items() if summary.is_damaged()]

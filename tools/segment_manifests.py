@@ -8,7 +8,8 @@ from segment_recording import Receipt, Recording, file_name
 
 from mms_recipes.corpora.segmentation import divide
 from mms_recipes.corpora.validation import SPLITS
-from mms_recipes.manifest import SAMPLE_RATE, write_text
+from mms_recipes.files import write_text
+from mms_recipes.manifest import SAMPLE_RATE
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mms_recipes import audio_files
 from mms_recipes.audio_files import AudioError
 from mms_recipes.corpora.segmentation import Rules, Span, segment, speech_spans
-from mms_recipes.manifest import SAMPLE_RATE, write_text
+from mms_recipes.files import write_text
+from mms_recipes.manifest import SAMPLE_RATE
 
 Audio = NDArray[np.float32]  # mono, 16 kHz
 Settings = dict[str, str | float]

@@ -178,7 +178,7 @@ def main() -> None:
     try:
         speak_corpus(args.out, args.langs, args.minutes, args.seed, args.jobs)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"speak_corpus.py: {error}\n")
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             kind=args.units,
             progress=True,
         )
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     print(report.table())
     for note in report.notes():

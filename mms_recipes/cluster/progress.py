@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import manifest
+from mms_recipes import files
 from mms_recipes.cluster import slurm
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ class ProgressFile:
         # what is not changed here may have been by a process that this one started, or that started it
         written = replace(read_or_new(self.folder), **self._changes, written=timestamp())
         try:
-            manifest.write_text(self.folder / FILE, json.dumps(asdict(written), ensure_ascii=False) + "\n")
+            text = json.dumps(asdict(written), ensure_ascii=False) + "\n"
+            files.write_text(self.folder / FILE, text, sync=False)  # training would wait for the disk
             self._changes = {}
         except OSError as error:
             logger.warning(

@@ -18,7 +18,7 @@ from typing import Any
 from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf
 
-from mms_recipes import config, manifest, run_folder
+from mms_recipes import config, files, run_folder
 from mms_recipes.cluster import claim, progress, run_state, sbatch, slurm
 from mms_recipes.runner import MANDATORY
 from mms_recipes.tasks.finetuning import job_languages
@@ -150,7 +150,7 @@ def submit(function: Any, jobs: Sequence[Job], settings: Mapping[str, Any], fold
     number = names[0].partition("_")[0]
     (folder / run_state.SUBMISSIONS).mkdir(exist_ok=True)
     text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
-    manifest.write_text(folder / run_state.SUBMISSIONS / f"{number}.json", text)
+    files.write_text(folder / run_state.SUBMISSIONS / f"{number}.json", text)
     logger.info("submitted job %s: %d run(s) in %s", number, len(jobs), folder)
 
 

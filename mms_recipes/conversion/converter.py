@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import safetensors
 import torch
 
 import mms_recipes.plugins  # noqa: F401  (before fairseq is imported: it sets the root logger to DEBUG)
-from mms_recipes import adapter_files, checkpoints, manifest
+from mms_recipes import adapter_files, checkpoints, files
 from mms_recipes.conversion import proof, stock_checkpoints
-from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.conversion.portable import Kind, OnDemand, Portable
 from mms_recipes.huggingface import reading, writing
 from mms_recipes.transcription import routing
 from mms_recipes.units import Units
@@ -78,13 +77,9 @@ def _of_adapters(folder: Path, adapters: Mapping[str, adapter_files.Adapter], fo
         found.cfg,
         found.normalize,
         found.frozen,
-        adapters=OnDemand(list(adapters), lambda lang: _part(adapters[lang])),
+        adapters=OnDemand(list(adapters), lambda lang: adapters[lang].part()),
         origin=found.origin.known_else(origins),
     )
-
-
-def _part(adapter: adapter_files.Adapter) -> LanguagePart:
-    return LanguagePart(adapter.tensors, adapter.letters, adapter.units.to_text() if adapter.units.model else "")
 
 
 # ---- writing
@@ -93,26 +88,16 @@ def _part(adapter: adapter_files.Adapter) -> LanguagePart:
 def write(target: Path, model: Portable, to: str) -> None:
     """Write a model where nothing is: a .pt file, a folder of Hugging Face's, or a folder of adapters.
 
-    Raises OSError when the disk is full, which safetensors and torch tell in errors of their own.
+    `require_expressible` must have passed. Raises OSError, on a full disk above all.
     """
-    try:
-        _write(target, model, to)
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise OSError(f"{target.name}: could not be written ({error}); nothing is left. Free some space") from error
-
-
-def _write(target: Path, model: Portable, to: str) -> None:
     if to == "huggingface":
         target.mkdir()
         writing.write(target, model)
     elif to == "fairseq":
-        state = stock_checkpoints.to_checkpoint(model)
-        if "adapter" in state:
-            state["adapter"] = dict(state["adapter"])
-        checkpoints.write_atomically(target, lambda temporary: torch.save(state, temporary))
+        stock_checkpoints.write(target, model)
         if model.kind == Kind.lid:  # stock fairseq's task does not start without it, whatever the checkpoint holds
             lines = "".join(f"{name} 1\n" for name in model.symbols)
-            manifest.write_text(target.with_name(CLASSES_FILE), lines)
+            files.write_text(target.with_name(CLASSES_FILE), lines)
     else:
         target.mkdir()
         _write_adapters(target, model)

@@ -28,6 +28,11 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> DictConfig
     return as_config(section)
 
 
+def model_name(cfg: DictConfig) -> str:
+    """The name that fairseq's registry has the model under."""
+    return str(cfg.model.get("_name") or cfg.model.get("arch"))
+
+
 def started_from(cfg: DictConfig) -> str | None:
     """The file or folder whose weights a run started from; None when from random ones."""
     checkpoint = cfg.get("checkpoint") or {}

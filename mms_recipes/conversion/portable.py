@@ -11,11 +11,11 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 
 from mms_recipes import licences
-from mms_recipes.huggingface import names
 
-ENCODER = "w2v_encoder.w2v_model."
-HEAD = "w2v_encoder."
-PRETRAINING_PARTS = tuple(names.PRETRAINING)
+# Parts of a wav2vec 2.0 checkpoint that a frozen encoder does not run: what pretraining needs of it, and what variants
+# of fairseq's have that MMS has not.
+PRETRAINING_PARTS = ("quantizer.", "project_q.", "final_proj.")
+OF_VARIANTS = ("input_quantizer.", "project_inp.", "target_glu.", "_ema")
 T = TypeVar("T")
 
 
@@ -81,11 +81,7 @@ class Portable:
     @property
     def frozen(self) -> dict[str, torch.Tensor]:
         """The encoder's tensors alone: what checkpoints.Base holds and hashes."""
-        return {
-            name: tensor
-            for name, tensor in self.encoder.items()
-            if name not in PRETRAINING_PARTS and ".adapter_layer." not in name
-        }
+        return frozen_part(self.encoder)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -103,6 +99,21 @@ class Portable:
         """Width of the adapters; 0 without any."""
         tensors = next(iter(self.adapters.values())).tensors if self.adapters else self.encoder
         return next((tensor.shape[1] for name, tensor in tensors.items() if name.endswith("adapter_layer.b_a")), 0)
+
+
+def frozen_part(encoder: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a Wav2Vec2Model that a frozen encoder runs: none of pretraining and none of adapters."""
+    dropped = PRETRAINING_PARTS + OF_VARIANTS
+    return {k: v for k, v in encoder.items() if not k.startswith(dropped) and ".adapter_layer." not in k}
+
+
+def fitting(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
+    """Those of `state` that a model with the tensors `own` takes. Raises ValueError when they do not fit."""
+    wrong = next((name for name in own if name not in state or state[name].shape != own[name].shape), None)
+    if wrong is not None:
+        found = tuple(state[wrong].shape) if wrong in state else "nothing"
+        raise ValueError(f"{where}: {wrong}: found {found}, expected {tuple(own[wrong].shape)}; another architecture")
+    return {name: state[name] for name in own}
 
 
 def state_hash(state: Mapping[str, torch.Tensor]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from fairseq import tasks
 from omegaconf import OmegaConf
 
 from mms_recipes import fairseq_compat
-from mms_recipes.conversion.portable import ENCODER, HEAD, Kind, Portable
+from mms_recipes.conversion.portable import Kind, Portable
 from mms_recipes.conversion.stock_checkpoints import to_checkpoint
 from mms_recipes.data import audio
 from mms_recipes.huggingface import configs
 from mms_recipes.huggingface.reading import adapter_files
 from mms_recipes.huggingface.vocabularies import NEVER, SPECIALS, Vocabularies
-from mms_recipes.models.adapters import ADAPTER_TENSORS, StackedAdapters
+from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD, of_one_language
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.models.lid import LIDHead
 
@@ -96,31 +96,21 @@ def by_us(model: Portable, lang: str | None) -> list[Outputs]:
     encoder = FrozenEncoder(model.cfg)
     encoder.load(model.frozen)
     inside = model.adapters[lang].tensors if lang else {ENCODER + name: t for name, t in model.encoder.items()}
-    blocks = [_adapter(inside, number) for number in range(len(encoder.layers))] if model.adapter_dim() else None
+    after_block = of_one_language(inside, len(encoder.layers)) if model.adapter_dim() else None
     accounts = []
     for batch in batches(model):
         padded, padding = _padded(model, batch)
         features_BTC, frames_B = encoder.features(padded, (~padding).sum(1))
-        langs_B = torch.zeros(len(batch), dtype=torch.long)
-        after_block = (lambda n, x, langs_B=langs_B: blocks[n](x, langs_B)) if blocks else None
         x_BTC = encoder.context(features_BTC, frames_B, after_block)
         if model.kind == Kind.lid:
             padded_BT = torch.arange(x_BTC.shape[1]) >= frames_B.unsqueeze(1)
             accounts.append({"classes": _lid_head(model)(x_BTC, padded_BT).log_softmax(-1)})
             continue
         head = inside if lang else {HEAD + name: tensor for name, tensor in model.head.items()}
-        weight, bias = (head[f"{HEAD}proj.{leaf}"].float() for leaf in ("weight", "bias"))
+        weight, bias = (head[CTC_HEAD + leaf].float() for leaf in ("weight", "bias"))
         logits_BTV = torch.nn.functional.linear(x_BTC, weight, bias)
         accounts.append(_trim(logits_BTV.log_softmax(-1), frames_B.tolist(), "emissions"))
     return accounts
-
-
-def _adapter(tensors: Mapping[str, torch.Tensor], number: int) -> StackedAdapters:
-    prefix = f"{ENCODER}encoder.layers.{number}.adapter_layer."
-    _, width, dim = tensors[prefix + "W_a"].shape
-    block = StackedAdapters(1, dim, width)
-    block.load_state_dict({name: tensors[prefix + name] for name in ADAPTER_TENSORS})
-    return block
 
 
 def _lid_head(model: Portable) -> LIDHead:
@@ -146,7 +136,7 @@ def by_fairseq(checkpoint: dict[str, Any], model: Portable, lang: str | None, da
         task.load_state_dict(checkpoint["task_state"])
         stock = task.build_model(cfg.model, from_checkpoint=True)
         if lang is not None:
-            rows, width = weights[HEAD + "proj.weight"].shape
+            rows, width = weights[CTC_HEAD + "weight"].shape
             stock.w2v_encoder.proj = torch.nn.Linear(width, rows)
         if model.kind == Kind.encoder:
             stock.remove_pretraining_modules()

@@ -13,13 +13,15 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import DictConfig
 
-from mms_recipes import licences
+from mms_recipes import files, licences
 from mms_recipes.conversion import fairseq_configs
-from mms_recipes.conversion.portable import ENCODER, HEAD, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.conversion.portable import OF_VARIANTS, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.huggingface import names
+from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD
 
 LID_MODELS = ("wav2vec_classification", "mms_lid")
 UNITS = "units"  # in a task_state, beside the dictionary: language -> LanguagePart.units
+OF_CLASSES = "give the dict.lang.txt or config.json that came with it (--classes)"
 LANG = re.compile(r"\w[\w.-]*")  # languages become file names
 
 
@@ -32,7 +34,7 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path, classes: Sequ
     Raises ValueError for another architecture or a faulty file.
     """
     cfg = fairseq_configs.of_checkpoint(checkpoint, path)
-    name = str(cfg.model.get("_name") or cfg.model.get("arch"))
+    name = fairseq_configs.model_name(cfg)
     kind = {"wav2vec2": Kind.pretraining, "wav2vec_ctc": Kind.ctc}.get(name, Kind.lid)
     if kind == Kind.lid and name not in LID_MODELS:
         advice = "; of an LSAH run, give the folder of its adapters" if name == "mms_lsah" else ""
@@ -41,9 +43,7 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path, classes: Sequ
     prefix = "" if kind == Kind.pretraining else ENCODER
     if kind == Kind.pretraining and "quantizer.vars" not in weights:
         kind = Kind.encoder
-    skipped = ("_ema", "target_glu", "input_quantizer", "project_inp") + (
-        () if kind == Kind.pretraining else PRETRAINING_PARTS
-    )
+    skipped = OF_VARIANTS if kind == Kind.pretraining else OF_VARIANTS + PRETRAINING_PARTS
     encoder = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
     inside = fairseq_configs.as_config(cfg.model.w2v_args) if prefix else cfg
     found = Portable(
@@ -56,7 +56,7 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path, classes: Sequ
     )
     state = checkpoint.get("task_state") or {}
     if kind == Kind.lid:
-        _add_classes(found, cfg, weights, list(classes) if classes else _symbols(state, found.where))
+        _add_classes(found, cfg, weights, list(classes or _symbols(state, found.where, OF_CLASSES)))
     elif "adapter" in checkpoint:
         _add_adapters(found, checkpoint["adapter"])
     elif kind == Kind.ctc:
@@ -79,9 +79,11 @@ def _add_classes(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tens
     if pooling != "mean":
         raise ValueError(f"{found.where}: pooling={pooling!r}, expected 'mean', the only one that fairseq builds")
     found.head = {key: tensor for key, tensor in weights.items() if key.startswith("pooling_layer.")}
+    if missing := [key for key in names.LID_HEAD if key not in found.head]:
+        raise ValueError(f"{found.where}: no {missing[0]} inside; expected the head of a LID model with pooling 'mean'")
     found.symbols = classes
     found.activation = str(cfg.model.get("activation") or cfg.model.get("activation_fn") or "gelu")  # fairseq's default
-    require_size(found.where, "classes", found.symbols, found.head["pooling_layer.projection.weight"])
+    require_size(found.where, "classes", classes, found.head["pooling_layer.projection.weight"], f"; {OF_CLASSES}")
 
 
 def _add_adapters(found: Portable, table: Mapping[str, Any]) -> None:
@@ -105,7 +107,7 @@ def _add_head(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tensor]
         raise ValueError(f"{found.where}: blank_weight={cfg.model.blank_weight} is added to its blank; expected 0")
     found.head = {key: weights[HEAD + key] for key in names.CTC_HEAD if HEAD + key in weights}
     if len(found.head) < len(names.CTC_HEAD):
-        raise ValueError(f"{found.where}: no CTC head inside (w2v_encoder.proj)")
+        raise ValueError(f"{found.where}: no CTC head inside ({CTC_HEAD.rstrip('.')})")
     found.symbols, found.units = _symbols(state, found.where), dict(state.get(UNITS) or {})
     require_size(found.where, "letters", found.symbols, found.head["proj.weight"])
 
@@ -114,29 +116,43 @@ def _language_part(entry: Mapping[str, Any], lang: str, where: str) -> LanguageP
     state = entry.get("task_state") or {}
     symbols = _symbols(state, f"{where} ({lang})")
     part = LanguagePart(dict(entry["model"]), symbols, (state.get(UNITS) or {}).get(lang, ""))
-    require_size(f"{where} ({lang})", "letters", part.symbols, part.tensors[HEAD + "proj.weight"])
+    require_size(f"{where} ({lang})", "letters", part.symbols, part.tensors[CTC_HEAD + "weight"])
     return part
 
 
-def _symbols(task_state: Mapping[str, Any], where: str) -> list[str]:
-    dictionary = task_state.get("target_dictionary")
-    if dictionary is None:
+def _symbols(task_state: Mapping[str, Any], where: str, advice: str = "take a file that has it") -> list[str]:
+    found = task_state.get("target_dictionary")
+    if not isinstance(found, Dictionary):
         raise ValueError(
-            f"{where}: no dictionary inside (task_state.target_dictionary): what its rows mean is not known"
+            f"{where}: no dictionary inside (task_state.target_dictionary): what its rows mean is not known; {advice}"
         )
-    return list(dictionary.symbols)
+    return list(found.symbols)
 
 
-def require_size(where: str, what: str, symbols: list[str], weight: torch.Tensor) -> None:
+def require_size(where: str, what: str, symbols: list[str], weight: torch.Tensor, advice: str = "") -> None:
     """Raise ValueError unless a head has a row for every symbol."""
     if len(symbols) != len(weight):
         raise ValueError(
             f"{where}: {len(symbols)} {what}, but the head has {len(weight)} rows; dictionary and weights are not of "
-            "one model"
+            f"one model{advice}"
         )
 
 
 # ---- to fairseq's form
+
+
+def write(path: Path, model: Portable) -> None:
+    """Write what stock fairseq reads, in one step. Raises OSError when it cannot be, on a full disk above all."""
+    state = to_checkpoint(model)
+    if "adapter" in state:
+        state["adapter"] = dict(state["adapter"])
+    try:
+        with files.replaced(path) as temporary:
+            torch.save(state, temporary)
+    except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+        raise OSError(
+            f"{path.name}: could not be written ({error}); nothing is left. Free some space, or give another place"
+        ) from error
 
 
 def to_checkpoint(model: Portable) -> dict[str, Any]:

@@ -14,21 +14,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mms_recipes import audio_files
+from mms_recipes import __version__, audio_files
 from mms_recipes.corpora.validation import frames_needed
+from mms_recipes.files import write_text
 from mms_recipes.manifest import (
     LABEL_SUFFIXES,
+    PREPARED,
     SAMPLE_RATE,
     Utterance,
     count_letters,
     num_frames,
     write_dictionary,
     write_split,
-    write_text,
 )
 from mms_recipes.text import NORMALIZATIONS, to_letters
 
@@ -124,7 +124,7 @@ def prepare_language(
 
 def finish(out: Path) -> None:
     """Write the union of the dictionaries of all languages in the folder, and ``prepared.json`` over all."""
-    states = {path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*/prepared.json"))}
+    states = {path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted(out.glob(f"*/{PREPARED}"))}
     if not states:
         return
     counts: Counter[str] = Counter()
@@ -134,8 +134,8 @@ def finish(out: Path) -> None:
         write_dictionary(out / "dict.ltr.txt", counts)
     used = {split["settings"]["normalization"] for state in states.values() for split in state["splits"].values()}
     hours = sum(split["hours"] for state in states.values() for split in state["splits"].values())
-    summary = {"normalization": sorted(used), "mms_recipes": _version(), "hours": hours, "languages": states}
-    write_text(out / "prepared.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    summary = {"normalization": sorted(used), "mms_recipes": __version__, "hours": hours, "languages": states}
+    write_text(out / PREPARED, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_archive(archive: Path, wanted: frozenset[str], say: Say) -> Iterator[tuple[str, bytes]]:
@@ -231,14 +231,14 @@ def _write_letters(folder: Path, lang: str, state: dict[str, Any], say: Say) -> 
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    path = folder / "prepared.json"
+    path = folder / PREPARED
     state: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"splits": {}}
     return state
 
 
 def _write_state(folder: Path, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "prepared.json", json.dumps(state, ensure_ascii=False, indent=1) + "\n")
+    write_text(folder / PREPARED, json.dumps(state, ensure_ascii=False, indent=1) + "\n")
 
 
 def _check_normalization(folder: Path, state: dict[str, Any], split: str, wanted: str) -> None:
@@ -266,10 +266,3 @@ def _relative(path: Path, folder: Path) -> str:
     """Return the path relative to the folder if it lies in it, else absolute."""
     path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("mms-recipes")
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mms_recipes import audio_files
-
-SAMPLE_RATE = 16_000
+from mms_recipes.manifest import SAMPLE_RATE as SAMPLE_RATE
 
 
 def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tensor:

@@ -20,6 +20,7 @@ from mms_recipes.data.mixture import MixtureDataset
 
 SHARES_KEPT = 64  # rounds; data workers are a few batches ahead
 
+
 class Rounds:
     """Which utterances each round holds.
 

@@ -5,7 +5,6 @@ Source: fairseq:examples/speech_recognition/new/decoders/flashlight_decoder.py (
 """
 
 import functools
-import itertools
 import logging
 import math
 import tempfile
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from mms_recipes.decoding import language_model
 from mms_recipes.decoding.greedy import BLANK
 from mms_recipes.decoding.lexicon import Lexicon, read_lexicon
+from mms_recipes.decoding.word_times import units_of
 from mms_recipes.manifest import SPECIAL_TOKENS
 from mms_recipes.text import WORD_END
 
@@ -80,10 +80,10 @@ class SearchSpace:
     def __init__(self, symbols: Sequence[str], model: Path, lexicon: Lexicon | None = None) -> None:
         """Load `model` for a head with the units `symbols`; without `lexicon` it is a model of those units.
 
-        Raises ValueError when flashlight-text is not installed or KenLM cannot read the model.
+        Raises ValueError when flashlight-text is not installed or KenLM cannot read the model, whose order is one that
+        `require_order` let through: KenLM itself is not safe from files of others.
         """
         flashlight = _flashlight()
-        require_order(model)
         self.symbols = list(symbols)
         self.silence = self.symbols.index(WORD_END) if WORD_END in self.symbols else self.symbols.index("</s>")
         self.dictionary = flashlight.dictionary.Dictionary()
@@ -152,23 +152,26 @@ class BeamDecoder:
         return best or [Hypothesis([], None if self.space.trie is None else [], 0.0, 0.0, 0.0)]
 
     def _hypothesis(self, result: Any) -> Hypothesis:
-        units = [unit for unit, _ in itertools.groupby(result.tokens) if unit != BLANK]
         words = None
         if self.space.trie is not None:
             words = [self.space.dictionary.get_entry(word) for word in result.words if word >= 0]
-        return Hypothesis(units, words, result.score, result.emittingModelScore, result.lmScore)
+        return Hypothesis(units_of(result.tokens), words, result.score, result.emittingModelScore, result.lmScore)
 
 
 def load_space(folder: Path, symbols: Sequence[str], words: bool, drop_oov: bool = False) -> SearchSpace:
     """Load the model of a language, `folder`/lm.bin and for `words` lexicon.txt, for a head with the units `symbols`.
 
-    Raises what `check_files` raises.
+    Raises what `require_order`, `read_lexicon` and `SearchSpace` raise; whether these files are of one language is what
+    `check_files` looks at, before.
     """
-    return SearchSpace(symbols, folder / language_model.MODEL, check_files(folder, symbols, words, drop_oov))
+    model = folder / language_model.MODEL
+    require_order(model)
+    lexicon = read_lexicon(folder / language_model.LEXICON, symbols, drop_oov) if words else None
+    return SearchSpace(symbols, model, lexicon)
 
 
 def check_files(folder: Path, symbols: Sequence[str], words: bool, drop_oov: bool = False) -> Lexicon | None:
-    """Look at the files of a language's model without loading it; return its lexicon, None for letters.
+    """Look at the files of a language's model, once, without loading it; return its lexicon, None for letters.
 
     Raises FileNotFoundError or ValueError: a file that is missing or is something else, an order that KenLM does not
     read, a lexicon or a model of other units. What is known in part is logged.

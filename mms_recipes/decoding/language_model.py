@@ -28,6 +28,11 @@ _ARPA_COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*\d+\s*")
 _HEADER_BYTES = 1 << 16
 
 
+def has_lexicon(folder: Path) -> bool:
+    """Return whether the model of a language is one of words, which a lexicon spells."""
+    return (folder / LEXICON).is_file()
+
+
 def read_order(path: Path) -> int:
     """Return the n of an n-gram model in KenLM's binary form or as ARPA text.
 

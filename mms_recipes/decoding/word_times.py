@@ -10,7 +10,7 @@ It is of the acoustic model alone, also after a search with a language model.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Word(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """The words of an utterance in order, and its confidence; None when it has no frame."""
+    """The words of an utterance in order, and its confidence; None when it has no frame or no path."""
 
     words: list[Word]
     confidence: float | None
@@ -54,14 +54,14 @@ def time_hypothesis(
     frame_seconds: float,
     by_unit: bool = False,
     words: Sequence[str] | None = None,
-) -> Timing | None:
+) -> Timing:
     """Align the unit ids of a hypothesis with its log-probabilities (frames, units) and time its words.
 
-    None when its units do not fit into the frames. See `time_path`.
+    No words and no confidence when its units do not fit into the frames. See `time_path`.
     """
     path_T = align(emissions_TV, _without_outer_marks(units, symbols))
     if path_T is None:
-        return None
+        return Timing([], None)
     scores_T = np.take_along_axis(emissions_TV, path_T[:, None], 1)[:, 0]
     return time_path(path_T, scores_T, symbols, frame_seconds, by_unit, words)
 
@@ -87,13 +87,14 @@ def align(emissions_TV: Floats, units: Sequence[int]) -> Path | None:
     if len(emissions_TV) == 0:
         return np.zeros(0, np.int64)
     best_T = emissions_TV.argmax(1)
-    if _units(best_T) == list(units):  # no path is likelier: so it is after greedy search, and often after others
+    if units_of(best_T.tolist()) == list(units):  # no path is likelier: after greedy search, and often after others
         return best_T
     return _viterbi(emissions_TV, units)
 
 
-def _units(path_T: Path) -> list[int]:
-    return [unit for unit, _ in itertools.groupby(path_T.tolist()) if unit != BLANK]
+def units_of(path: Iterable[int]) -> list[int]:
+    """Return the unit ids that a path, one id for each frame, spells: repeats merged, no blanks."""
+    return [unit for unit, _ in itertools.groupby(path) if unit != BLANK]
 
 
 def _viterbi(emissions_TV: Floats, units: Sequence[int]) -> Path | None:

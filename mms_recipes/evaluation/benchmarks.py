@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mms_recipes import languages, metrics
-from mms_recipes.report import MACRO, UtteranceScore
+from mms_recipes import languages, manifest, metrics
+from mms_recipes.metrics import MACRO
+from mms_recipes.report.scores import UtteranceScore
 
 PAPER_TABLE = Path(__file__).with_name("paper_scores.tsv")
 PAPER_COLUMNS = ("protocol", "split", "system", "lang", "rate", "source")
-PREPARED = "prepared.json"  # of a folder of manifests
 UNPROCESSED = "none"  # the normalisation that leaves references as the corpus has them
 WHISPER = "Whisper's normaliser on reference and hypothesis (English for eng, basic elsewhere)"
 
@@ -153,24 +153,29 @@ def rescore(score: UtteranceScore, protocol: Protocol, count_space: bool) -> Utt
 
 def document(protocol: Protocol, data: Path, split: str, langs: Sequence[str], count_space: bool) -> dict[str, Any]:
     """Return what scores.json says of a benchmark: its rules, what is otherwise than in the paper, its numbers."""
-    every = languages.resolve(protocol.langs)
     numbers = [row for row in paper_scores() if (row["protocol"], row["split"]) == (protocol.name, split)]
-    return {
-        "protocol": protocol.name,
-        "title": protocol.title,
+    return described(protocol, langs, differences(protocol, data, split, langs, count_space)) | {
         "split": split,
-        "languages": len(every),
-        "scored": len(langs),
         "rule": protocol.rule,
         "text": WHISPER if protocol.whisper else "as the manifests have it",
-        "differs": differences(protocol, data, split, langs, count_space),
-        "unknown": [*protocol.unknown, "whether the manifests hold the whole of FLEURS"],
         "paper": [
             {"system": row["system"], "lang": row["lang"], "rate": float(row["rate"]), "source": row["source"]}
             for row in numbers
             if row["lang"] in (MACRO, *langs)
         ],
+    }
+
+
+def described(protocol: Protocol, langs: Sequence[str], differs: Sequence[str]) -> dict[str, Any]:
+    """Return what is said of every benchmark: `langs` were scored, and `differs` is not as in the paper."""
+    return {
+        "protocol": protocol.name,
+        "title": protocol.title,
         "source": protocol.source,
+        "languages": len(languages.resolve(protocol.langs)),
+        "scored": len(langs),
+        "differs": list(differs),
+        "unknown": [*protocol.unknown, "whether the manifests hold the whole of FLEURS"],
     }
 
 
@@ -189,7 +194,7 @@ def differences(protocol: Protocol, data: Path, split: str, langs: Sequence[str]
 
 def _references(protocol: Protocol, data: Path, split: str, langs: Sequence[str]) -> list[str]:
     """Say which references are not those of the corpus, and which are missing, from prepared.json."""
-    path = data / PREPARED
+    path = data / manifest.PREPARED
     prepared = json.loads(path.read_text(encoding="utf-8")).get("languages", {}) if path.is_file() else {}
     by_rule: defaultdict[str, list[str]] = defaultdict(list)
     left_out: Counter[str] = Counter()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes import __version__, checkpoints, manifest
+from mms_recipes import __version__, files
 from mms_recipes.conversion import portable
 from mms_recipes.evaluation import emissions
 from mms_recipes.evaluation.emissions import Split
@@ -40,15 +40,9 @@ def source_hash(recognizer: Recognizer, lang: str, split: Split) -> str:
         recognizer.normalize,
         head,
         symbols,
-        file_hash(split.utterances.rows.file),
+        files.sha256(split.utterances.rows.file),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def keep(folder: Path, recognizer: Recognizer, lang: str, split: Split, max_samples: int) -> Kept:
@@ -94,15 +88,11 @@ def _write(
         "rows": [],
         "num_frames": [],
     }
-
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            for rows, emissions_TV in emissions.blocks(recognizer, lang, split, max_samples):
-                contents["rows"] += rows
-                for one in emissions_TV:
-                    contents["num_frames"].append(len(one))
-                    file.write(np.ascontiguousarray(one, np.float32).data)
-
-    checkpoints.write_atomically(folder / EMISSIONS, write)
-    manifest.write_text(folder / CONTENTS, json.dumps(contents) + "\n")
+    with files.replaced(folder / EMISSIONS) as temporary, temporary.open("wb") as file:
+        for rows, emissions_TV in emissions.blocks(recognizer, lang, split, max_samples):
+            contents["rows"] += rows
+            for one in emissions_TV:
+                contents["num_frames"].append(len(one))
+                file.write(np.ascontiguousarray(one, np.float32).data)
+    files.write_text(folder / CONTENTS, json.dumps(contents) + "\n")
     return contents

@@ -1,7 +1,6 @@
 """Utterances of a split in batches, and the emissions of a language's utterances, block by block."""
 
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,13 +36,12 @@ class Split:
             logger.warning("%s: %d of %d references are empty", self.labels.words.file, empty, len(self.utterances))
 
 
-def frame_seconds(recognizer: Recognizer) -> float:
-    """How far the frames of a model's emissions lie apart: 0.02 s for wav2vec 2.0's convolutions."""
-    layers = recognizer.encoder.w2v.feature_extractor.modules()
-    return math.prod(m.stride[0] for m in layers if isinstance(m, torch.nn.Conv1d)) / manifest.SAMPLE_RATE
-
-
 def batches(order: np.ndarray, sizes: np.ndarray, max_samples: int) -> Iterator[np.ndarray]:
+    """Yield `order`, indices of utterances from the longest to the shortest, in batches.
+
+    `sizes` are the samples of each utterance by index. A batch has at most `max_samples`, padding included; an
+    utterance that is longer is one by itself.
+    """
     start = 0
     while start < len(order):
         count = max(1, max_samples // max(1, int(sizes[order[start]])))  # the first is the longest

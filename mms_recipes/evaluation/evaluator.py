@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, config, devices, languages, manifest, metrics, report, shard_files
+from mms_recipes import __version__, config, devices, files, languages, manifest, metrics, shard_files
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions, Hypothesis
@@ -30,6 +30,7 @@ from mms_recipes.evaluation.emissions import Split
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, load_recognizer
 from mms_recipes.report import shards
+from mms_recipes.report.scores import UtteranceScore, write_report
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +85,12 @@ def write(out: Path, whole: shards.Shard) -> None:
         scores = [benchmarks.rescore(one, protocol, count_space) for one in whole.scores]
         folder, langs = Path(settings["data"]), list(whole.expected)
         beside = benchmarks.document(protocol, folder, settings["split"], langs, count_space)
-        report.write_report(out, scores, whole.expected, settings, protocol.metric, beside)
+        write_report(out, scores, whole.expected, settings, protocol.metric, beside)
     else:
-        report.write_report(out, whole.scores, whole.expected, settings)
+        write_report(out, whole.scores, whole.expected, settings)
     if whole.nbest:
         header = ["uid", "lang", "rank", "score", "emission_score", "lm_score", "hypothesis"]
-        manifest.write_text(out / NBEST, "".join(f"{line}\n" for line in ["\t".join(header), *whole.nbest]))
+        files.write_text(out / NBEST, "".join(f"{line}\n" for line in ["\t".join(header), *whole.nbest]))
 
 
 def _languages(cfg: DictConfig, protocol: Protocol | None) -> list[str]:
@@ -125,7 +126,7 @@ def beam_options(decoding: DictConfig, langs: list[str]) -> dict[str, BeamOption
 
 def score(
     recognizer: Recognizer, splits: dict[str, Split], max_samples: int, count_space: bool, timed: bool = True
-) -> Iterator[report.UtteranceScore]:
+) -> Iterator[UtteranceScore]:
     """Yield the score of every utterance; languages share batches, sorted by length, longest first."""
     places = [(lang, row) for lang, split in splits.items() for row in range(len(split.utterances))]
     sizes = np.concatenate([split.utterances.num_samples for split in splits.values()])
@@ -140,7 +141,7 @@ def score(
 
 def _score_batch(
     recognizer: Recognizer, splits: dict[str, Split], chosen: list[tuple[str, int]], count_space: bool, timed: bool
-) -> Iterator[report.UtteranceScore]:
+) -> Iterator[UtteranceScore]:
     padded, lengths = emissions.read_batch(recognizer, splits, chosen)
     langs = [lang for lang, _ in chosen]
     emissions_BTV, frames_B = recognizer.emissions(padded, lengths, langs)
@@ -155,7 +156,7 @@ def _time_best_paths(
 ) -> Iterator[Timing]:
     """Yield the timing of each utterance's most likely path: no other alignment of what greedy search found is."""
     scores_BT, path_BT = (tensor.cpu().numpy() for tensor in emissions_BTV.max(-1))
-    seconds = emissions.frame_seconds(recognizer)
+    seconds = recognizer.frame_seconds
     for path_T, scores_T, frames, lang in zip(path_BT, scores_BT, frames_B.tolist(), langs, strict=True):
         symbols, by_unit = recognizer.dictionary(lang).symbols, languages.is_character_scored(lang)
         yield word_times.time_path(path_T[:frames], scores_T[:frames], symbols, seconds, by_unit)
@@ -163,9 +164,9 @@ def _time_best_paths(
 
 def _utterance_score(
     lang: str, split: Split, row: int, hypothesis: str, count_space: bool, timing: Timing | None
-) -> report.UtteranceScore:
+) -> UtteranceScore:
     reference = split.labels.words[row]
-    return report.UtteranceScore(
+    return UtteranceScore(
         uid=split.labels.uids[row],
         lang=lang,
         reference=reference,
@@ -183,7 +184,7 @@ def _utterance_score(
 
 def score_beam(
     recognizer: Recognizer, splits: dict[str, Split], cfg: DictConfig, options: dict[str, BeamOptions]
-) -> Iterator[tuple[report.UtteranceScore, list[str]]]:
+) -> Iterator[tuple[UtteranceScore, list[str]]]:
     """Yield the score of every utterance by beam search and its lines of nbest.tsv; settings as in EvaluateConfig.
 
     A language's utterances come longest first, as in `score`: the intervals of both resample the same utterances.
@@ -201,9 +202,9 @@ def score_beam(
             progress.set_postfix_str(lang)
             space = beam.load_space(folder / lang, recognizer.dictionary(lang).symbols, words[lang], drop_oov)
             decoder = space.decoder(options[lang])
-            done: dict[int, tuple[report.UtteranceScore, list[str]]] = {}
+            done: dict[int, tuple[UtteranceScore, list[str]]] = {}
             for row, found, timing in _search(recognizer, lang, split, cfg, decoder, workers):
-                texts = [hypothesis_text(recognizer, lang, hypothesis) for hypothesis in found]
+                texts = [recognizer.text(hypothesis, lang) for hypothesis in found]
                 scored = _utterance_score(lang, split, row, texts[0], cfg.count_space, timing)
                 done[row] = scored, _nbest_lines(scored.uid, lang, found, texts)
                 progress.update()
@@ -211,7 +212,8 @@ def score_beam(
 
 
 def searches_words(search: str, folder: Path) -> bool:
-    return search == WORD_LM or (search == EITHER_LM and (folder / language_model.LEXICON).is_file())
+    """Return whether a language, whose model is in `folder`, is searched for words; else for letters."""
+    return search == WORD_LM or (search == EITHER_LM and language_model.has_lexicon(folder))
 
 
 def _search(
@@ -223,7 +225,7 @@ def _search(
     """
     rows: list[int] = []
     emissions_TV: list[np.ndarray] = []
-    symbols, seconds = recognizer.dictionary(lang).symbols, emissions.frame_seconds(recognizer)
+    symbols, seconds = recognizer.dictionary(lang).symbols, recognizer.frame_seconds
     by_unit = languages.is_character_scored(lang)
 
     def search(item: int) -> tuple[list[Hypothesis], Timing | None]:
@@ -232,7 +234,7 @@ def _search(
             return found, None
         best = found[0]
         timing = word_times.time_hypothesis(emissions_TV[item], best.units, symbols, seconds, by_unit, best.words)
-        return found, timing or Timing([], None)
+        return found, timing
 
     def name(item: int) -> str:
         return f"{lang} {split.labels.uids[rows[item]]}"
@@ -241,10 +243,6 @@ def _search(
     for rows, emissions_TV in emissions.blocks(recognizer, lang, split, max_samples):  # noqa: B007 (search reads them)
         found = pool.work_through(search, len(rows), workers, name)
         yield from ((rows[item], hypotheses, timing) for item, (hypotheses, timing) in found)
-
-
-def hypothesis_text(recognizer: Recognizer, lang: str, hypothesis: Hypothesis) -> str:
-    return recognizer.words(hypothesis.units, lang) if hypothesis.words is None else " ".join(hypothesis.words)
 
 
 def _nbest_lines(uid: str, lang: str, found: list[Hypothesis], texts: list[str]) -> list[str]:
@@ -274,6 +272,6 @@ def _search_settings(decoding: dict[str, Any], options: dict[str, BeamOptions]) 
 
 def _normalization(folder: Path) -> str:
     """The version of the text normalisation that made the references, from prepared.json."""
-    prepared = folder / benchmarks.PREPARED
+    prepared = folder / manifest.PREPARED
     known = json.loads(prepared.read_text(encoding="utf-8")).get("normalization") if prepared.is_file() else None
     return ", ".join(known) if isinstance(known, list) else str(known or "unknown")

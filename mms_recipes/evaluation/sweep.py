@@ -14,7 +14,6 @@ from mms_recipes import metrics
 from mms_recipes.decoding import beam, greedy, pool, tuning
 from mms_recipes.decoding.beam import BeamOptions
 from mms_recipes.decoding.tuning import Axis, Point
-from mms_recipes.evaluation import evaluator
 from mms_recipes.evaluation.emissions import Split
 from mms_recipes.metrics import ErrorCounts
 from mms_recipes.recognizer import Recognizer
@@ -87,7 +86,7 @@ def _measure(
     def decode(item: int) -> Errors:
         number, place = divmod(item, count)
         (hypothesis,) = decoder(number).decode(sweep.emissions_TV[place])
-        return _errors(sweep, sweep.rows[place], evaluator.hypothesis_text(recognizer, sweep.lang, hypothesis))
+        return _errors(sweep, sweep.rows[place], recognizer.text(hypothesis, sweep.lang))
 
     def name(item: int) -> str:
         number, place = divmod(item, count)
@@ -107,6 +106,7 @@ def _measure(
 
 
 def greedy_errors(recognizer: Recognizer, sweep: Sweep) -> Errors:
+    """Return what greedy search makes of the whole split."""
     found = Errors()
     for row, emissions_TV in zip(sweep.rows, sweep.emissions_TV, strict=True):
         batch_BTV, frames_B = torch.from_numpy(np.array(emissions_TV))[None], torch.tensor([len(emissions_TV)])

@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, checkpoints, config, devices, languages, manifest, metrics, shard_files
+from mms_recipes import __version__, alignment, config, devices, files, languages, manifest, metrics, shard_files
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, tuning
 from mms_recipes.decoding.beam import BeamOptions
@@ -26,8 +26,9 @@ from mms_recipes.evaluation import emission_files, evaluator, sweep
 from mms_recipes.evaluation.emissions import Split
 from mms_recipes.evaluation.sweep import Errors, Sweep
 from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.metrics import MACRO
 from mms_recipes.recognizer import Recognizer, load_recognizer
-from mms_recipes.report import MACRO, surface
+from mms_recipes.report import surface
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +126,9 @@ def _tune_language(
 ) -> dict[str, Any]:
     """Tune one language, unless that was done with the same things; return its decoding.json."""
     models, work = Path(cfg.decoding.lm) / lang, Path(cfg.out) / lang
-    files = [split.labels.words.file, models / language_model.MODEL, *([models / language_model.LEXICON] * words)]
+    paths = [split.labels.words.file, models / language_model.MODEL, *([models / language_model.LEXICON] * words)]
     settings = [options, axes, cfg.step, cfg.finest, cfg.count_space]
-    parts = [emission_files.source_hash(recognizer, lang, split), *map(emission_files.file_hash, files), *settings]
+    parts = [emission_files.source_hash(recognizer, lang, split), *map(files.sha256, paths), *settings]
     inputs = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
     done = _finished(models / language_model.TUNED, inputs)
     if done:
@@ -151,7 +152,7 @@ def _tune_language(
     document |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(time.monotonic() - start, 1)}
     _warn(job, best, metric, stages)
     _write(work, job, measured, {"default": default, "tuned": best}, metric)
-    manifest.write_text(models / language_model.TUNED, json.dumps(document, indent=1) + "\n")
+    files.write_text(models / language_model.TUNED, json.dumps(document, indent=1) + "\n")
     return document
 
 
@@ -188,10 +189,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         lines.append([lang, f"{one['utterances']:,}", *rates, *(f"{one[name]:g}" for name in language_model.WEIGHTS)])
     means = [f"{metrics.macro(one[stage][m] for one in found.values()):.2f}" for stage in STAGES for m in METRICS]
     lines.append([MACRO, f"{sum(one['utterances'] for one in found.values()):,}", *means, "", "", ""])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([aligned[0], rule, *aligned[1:-1], rule, aligned[-1]])
+    return alignment.text_table(lines, feet=1)
 
 
 def _write(work: Path, job: Sweep, measured: dict[Point, Errors], marked: dict[str, Point], metric: str) -> None:
@@ -202,12 +200,10 @@ def _write(work: Path, job: Sweep, measured: dict[Point, Errors], marked: dict[s
         rates = [f"{errors.rate(m):.4f}" for m in METRICS]
         counts = [str(number) for number in (errors.words.errors, errors.characters.errors, errors.utterances)]
         lines.append([*(f"{value:g}" for value in point), *rates, *counts])
-    manifest.write_text(work / POINTS, "".join("\t".join(line) + "\n" for line in lines))
+    files.write_text(work / POINTS, "".join("\t".join(line) + "\n" for line in lines))
     rates_of = {point: errors.rate(metric) for point, errors in measured.items()}
     title = f"{job.lang}: {metric.upper()} of {len(job.rows):,} utterances at {len(measured)} points"
     try:
-        checkpoints.write_atomically(
-            work / PICTURE, lambda temporary: surface.draw(Path(temporary), rates_of, names, title, marked)
-        )
+        surface.draw(work / PICTURE, rates_of, names, title, marked)
     except ModuleNotFoundError as error:
         logger.warning("no %s (%s); pip install '.[plots]' draws the surface", work / PICTURE, error)

@@ -15,9 +15,11 @@ import torch
 
 from mms_recipes import licences
 from mms_recipes.conversion import fairseq_configs
-from mms_recipes.conversion.portable import ENCODER, HEAD, Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.huggingface import configs, names, weights
 from mms_recipes.huggingface.vocabularies import Vocabularies, read_json
+from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.models.adapters import CTC_HEAD, ENCODER
 
 PREFIX = "wav2vec2."
 UNITS_FILE = "units.json"
@@ -149,9 +151,8 @@ def _add_adapters(found: Portable, folder: Path, rest: dict[str, torch.Tensor]) 
         symbols, weight, bias = vocabularies.to_fairseq(lang if vocabularies.nested else None, weight, bias)
         whole = {ENCODER + name: tensor for name, tensor in tensors.items()}
         _require_shapes(whole, expected, files.get(lang, folder))
-        return LanguagePart(
-            whole | {HEAD + "proj.weight": weight, HEAD + "proj.bias": bias}, symbols, units.get(lang, "")
-        )
+        whole |= {CTC_HEAD + "weight": weight, CTC_HEAD + "bias": bias}
+        return LanguagePart(whole, symbols, units.get(lang, ""))
 
     found.adapters = OnDemand(sorted({*files, *([own] if own else [])}), part)
 
@@ -213,8 +214,8 @@ def _require_shapes(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, 
 def _is_normalized(folder: Path) -> bool:
     """Whether audio is brought to zero mean and unit variance first (preprocessor_config.json)."""
     config = read_json(folder / "preprocessor_config.json")
-    if config.get("sampling_rate", 16_000) != 16_000:
-        raise ValueError(f"{folder / 'preprocessor_config.json'}: {config['sampling_rate']} Hz; expected 16000")
+    if (rate := config.get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
+        raise ValueError(f"{folder / 'preprocessor_config.json'}: {rate} Hz; expected {SAMPLE_RATE}")
     return bool(config.get("do_normalize", True))
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import safetensors
+import safetensors.torch
 import torch
 
+from mms_recipes import files
 from mms_recipes.huggingface.vocabularies import read_json
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -63,3 +64,15 @@ def whole(path: Path) -> Iterator[None]:
         ) from error
     except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{path}: cut off, or no file of tensors ({error}); download it again") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file in one step. Raises OSError, on a full disk above all."""
+    try:
+        with files.replaced(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # what the umask allows, which safetensors does not ask
+            safetensors.torch.save_file(tensors, temporary, metadata)
+            temporary.chmod(mode)
+    except safetensors.SafetensorError as error:  # a full disk comes as one of these
+        raise OSError(str(error)) from error

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from mms_recipes import licences, manifest
-from mms_recipes.conversion.portable import ENCODER, HEAD, Kind, Portable
-from mms_recipes.huggingface import configs, names
+from mms_recipes import files, licences, manifest
+from mms_recipes.conversion.portable import Kind, Portable
+from mms_recipes.huggingface import configs, names, weights
 from mms_recipes.huggingface.reading import UNITS_FILE
 from mms_recipes.huggingface.vocabularies import TOKENIZER, to_vocabulary
+from mms_recipes.models.adapters import ENCODER, HEAD
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ ARCHITECTURES = {
     Kind.lsah: "Wav2Vec2ForCTC",
     Kind.lid: "Wav2Vec2ForSequenceClassification",
 }
+SPECIAL_NAMES = ("pad", "bos", "eos", "unk")
 DEFAULT_LANG = "eng"  # what transformers takes where no language is asked for
 
 
@@ -49,8 +50,7 @@ def default_lang(model: Portable) -> str:
 
 
 def write(folder: Path, model: Portable) -> None:
-    """Fill an empty folder with the model's files."""
-    require_expressible(model)
+    """Fill an empty folder with the files of a model that is expressible. Raises OSError."""
     config = configs.to_huggingface(model.fields, model.where, fine_tuned=model.kind in (Kind.ctc, Kind.lsah, Kind.lid))
     config |= {"architectures": [ARCHITECTURES[model.kind]]}
     config |= {"licence": model.origin.licence, "provenance": list(model.origin.provenance)}
@@ -77,7 +77,7 @@ def write(folder: Path, model: Portable) -> None:
     _save(tensors, folder / "model.safetensors", {})
     _write_json(folder / "config.json", config)
     _write_json(folder / "preprocessor_config.json", _preprocessor(model))
-    manifest.write_text(folder / "README.md", model_card(model))
+    files.write_text(folder / "README.md", model_card(model))
 
 
 def _encoder(model: Portable) -> dict[str, torch.Tensor]:
@@ -134,10 +134,7 @@ def _write_tokenizer(folder: Path, vocabulary: Mapping[str, Any], lang: str | No
     _write_json(folder / "vocab.json", vocabulary)
     config = TOKENIZER | {"processor_class": "Wav2Vec2Processor"} | ({"target_lang": lang} if lang else {})
     _write_json(folder / "tokenizer_config.json", config)
-    _write_json(folder / "special_tokens_map.json", {k: v for k, v in TOKENIZER.items() if k[:3] in SPECIAL_TOKENS})
-
-
-SPECIAL_TOKENS = ("pad", "bos", "eos", "unk")
+    _write_json(folder / "special_tokens_map.json", {k: v for k, v in TOKENIZER.items() if k[:3] in SPECIAL_NAMES})
 
 
 # ---- files
@@ -147,7 +144,7 @@ def _preprocessor(model: Portable) -> dict[str, Any]:
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
-        "sampling_rate": 16_000,
+        "sampling_rate": manifest.SAMPLE_RATE,
         "padding_value": 0.0,
         "padding_side": "right",
         "do_normalize": model.normalize,
@@ -172,8 +169,13 @@ def model_card(model: Portable) -> str:
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(whole, path, {"format": "pt"} | dict(metadata))
+    try:
+        weights.write_tensors(path, whole, {"format": "pt"} | dict(metadata))
+    except OSError as error:
+        raise OSError(
+            f"{path.name}: could not be written ({error}); nothing is left. Free some space, or give another place"
+        ) from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    manifest.write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    files.write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

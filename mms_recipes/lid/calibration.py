@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes import manifest
+from mms_recipes import files
 
 NUM_BINS = 15  # Guo et al. 2017, On Calibration of Modern Neural Networks
 COLDEST, HOTTEST = 0.1, 10.0  # temperatures; a dev set without an error would ask for 0
@@ -108,7 +108,7 @@ def temperature_file(checkpoint: Path) -> Path:
 def write_temperature(checkpoint: Path, fitted: Temperature) -> Path:
     """Write the temperature beside the model and return the file. Raises OSError."""
     path = temperature_file(checkpoint)
-    manifest.write_text(path, json.dumps(asdict(fitted), indent=1, ensure_ascii=False) + "\n")
+    files.write_text(path, json.dumps(asdict(fitted), indent=1, ensure_ascii=False) + "\n")
     return path
 
 

@@ -3,24 +3,22 @@
 Class ids are positions in a model's own list, which differ from model to model: a list is always read with its model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq.data import Dictionary
 
 from mms_recipes import checkpoints
 from mms_recipes.checkpoints import Base
-from mms_recipes.conversion import stock_checkpoints
+from mms_recipes.conversion import fairseq_configs, stock_checkpoints
 from mms_recipes.conversion.portable import Kind
 from mms_recipes.conversion.stock_checkpoints import LID_MODELS
-from mms_recipes.huggingface import reading
 from mms_recipes.lid import classes as lid_classes
+from mms_recipes.models.adapters import ENCODER
 
 HEAD = "pooling_layer."
-HEAD_TENSORS = ("linear.weight", "linear.bias", "projection.weight", "projection.bias")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class LIDCheckpoint:
     head: dict[str, torch.Tensor]
     activation: str
     classes: list[str]
-    adapters: dict[str, torch.Tensor]  # of the encoder's blocks; empty in most models
+    adapters: dict[str, torch.Tensor]  # of the blocks, under the names of released checkpoints; empty in most models
 
     @property
     def latent_dim(self) -> int:
@@ -43,9 +41,10 @@ def read_start(path: str | Path) -> LIDCheckpoint | Base:
 
     Raises FileNotFoundError or ValueError.
     """
-    if _model_name(checkpoints.load_checkpoint(path)) in LID_MODELS:
-        return read_lid(path)
-    return checkpoints.read_base(path)
+    checkpoint = checkpoints.load_checkpoint(path)
+    if fairseq_configs.model_name(fairseq_configs.of_checkpoint(checkpoint, path)) in LID_MODELS:
+        return _of_checkpoint(checkpoint, path)
+    return checkpoints.base_of(checkpoint, path)
 
 
 def read_start_base(path: str | Path) -> Base:
@@ -60,45 +59,19 @@ def read_lid(path: str | Path, classes: str | Path | None = None) -> LIDCheckpoi
     Raises FileNotFoundError or ValueError: another kind of model, no class list, or one of another length.
     """
     given = lid_classes.read_classes(Path(classes)) if classes is not None else None
-    if Path(path).is_dir():
-        if not reading.is_huggingface(path):
-            raise FileNotFoundError(f"{path}: no config.json in this folder; give a Hugging Face model or a .pt file")
-        found = reading.read(path)
-    else:
-        checkpoint = checkpoints.load_checkpoint(path)
-        if _model_name(checkpoint) in LID_MODELS:
-            _require_classes(checkpoint, given, path)
-        found = stock_checkpoints.of_checkpoint(checkpoint, path, given)
+    return _of_checkpoint(checkpoints.load_checkpoint(path), path, given)
+
+
+def _of_checkpoint(
+    checkpoint: Mapping[str, Any], path: str | Path, classes: Sequence[str] | None = None
+) -> LIDCheckpoint:
+    found = stock_checkpoints.of_checkpoint(checkpoint, path, classes)
     if found.kind != Kind.lid:
         raise ValueError(
             f"{path}: holds a model for {found.kind}, expected one for language identification; train one with "
             "+experiment=lid_126 model.base=PATH"
         )
-    head = {name.removeprefix(HEAD): tensor for name, tensor in found.head.items()}
-    if missing := [name for name in HEAD_TENSORS if name not in head]:
-        raise ValueError(f"{path}: no {HEAD}{missing[0]} inside; expected the head of a LID model with pooling 'mean'")
     base = Base(Path(path), found.cfg, found.normalize, found.frozen)
-    adapters = {name: tensor for name, tensor in found.encoder.items() if ".adapter_layer." in name}
+    head = {name.removeprefix(HEAD): tensor for name, tensor in found.head.items()}
+    adapters = {ENCODER + name: tensor for name, tensor in found.encoder.items() if ".adapter_layer." in name}
     return LIDCheckpoint(base, head, found.activation, found.symbols, adapters)
-
-
-def _require_classes(checkpoint: Mapping[str, Any], given: list[str] | None, path: str | Path) -> None:
-    """Raise ValueError when neither the file nor the caller names its classes, or when their number is another."""
-    inside = (checkpoint.get("task_state") or {}).get("target_dictionary")
-    classes = list(inside.symbols) if given is None and isinstance(inside, Dictionary) else given
-    if classes is None:
-        raise ValueError(
-            f"{path}: no class list inside (task_state.target_dictionary), so what its outputs mean is not known; give "
-            "the dict.lang.txt that came with it (identify: --classes)"
-        )
-    rows = len(checkpoint["model"].get(f"{HEAD}projection.bias", classes))
-    if len(classes) != rows:
-        raise ValueError(
-            f"{path}: {len(classes)} classes, but its head has {rows} rows; a class list belongs to one model: take "
-            "the dict.lang.txt or config.json that came with it"
-        )
-
-
-def _model_name(checkpoint: Mapping[str, Any]) -> str:
-    model = (checkpoint.get("cfg") or {}).get("model")
-    return str(model.get("_name")) if model else ""

@@ -141,7 +141,7 @@ def _identify_block(
     listening.found.clear()
     listening.too_large.clear()
     faults: dict[int, ValueError] = {}
-    seconds = [_expected_seconds(path) for path in paths]
+    seconds = [recordings.expected_seconds(path) for path in paths]
     with tqdm(total=round(sum(seconds)), desc="identify", unit="s of audio", disable=None) as progress:
         for number in sorted(range(len(paths)), key=lambda number: -seconds[number]):
             try:
@@ -159,14 +159,6 @@ def _identify_block(
     for number, path in enumerate(paths):
         found = listening.found[number]
         yield faults[number] if number in faults else _answer(path, found, listening.choice, options)
-
-
-def _expected_seconds(path: Path) -> float:
-    """Return the length by the header; 0 where there is none, which is said when the file is read."""
-    try:
-        return recordings.expected_seconds(path)
-    except ValueError:
-        return 0.0
 
 
 def _windows(path: Path, least: int, seconds: float) -> Iterator[tuple[int, Samples]]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from mms_recipes.lid import checkpoints as lid_checkpoints
-from mms_recipes.lid.checkpoints import LIDCheckpoint
+from mms_recipes.models.adapters import of_one_language
 from mms_recipes.models.encoder import AfterBlock, FrozenEncoder
 from mms_recipes.models.lid import LIDHead
 
@@ -64,22 +63,5 @@ def load_identifier(path: str | Path, device: torch.device, classes: str | Path 
     head = LIDHead(encoder.dim, found.latent_dim, len(found.classes), found.activation)
     head.load_state_dict({name: tensor.float() for name, tensor in found.head.items()})
     head.requires_grad_(False).eval()
-    after_block = _adapters(found, device) if found.adapters else None
+    after_block = of_one_language(found.adapters, len(encoder.layers), device) if found.adapters else None
     return Identifier(encoder.to(device), head.to(device), found.classes, found.base.normalize, after_block)
-
-
-def _adapters(found: LIDCheckpoint, device: torch.device) -> AfterBlock:
-    """What runs the adapters in the blocks of a model: x + adapter(x) (fairseq: AdapterFast with one adapter)."""
-    tensors = {name: tensor.float().to(device) for name, tensor in found.adapters.items()}
-    prefix = "encoder.layers.{}.adapter_layer."
-
-    def after_block(number: int, x_BTC: torch.Tensor) -> torch.Tensor:
-        def of(name: str, dim: int) -> torch.Tensor:
-            tensor = tensors[prefix.format(number) + name]
-            return tensor if tensor.dim() == dim else tensor[0]  # fairseq's first dimension counts adapters
-
-        normal_BTC = F.layer_norm(x_BTC, (x_BTC.shape[2],), of("ln_W", 1), of("ln_b", 1))
-        hidden_BTA = F.relu(F.linear(normal_BTC, of("W_a", 2), of("b_a", 1)))
-        return x_BTC + F.linear(hidden_BTA, of("W_b", 2), of("b_b", 1))
-
-    return after_block

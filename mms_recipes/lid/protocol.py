@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import languages
 from mms_recipes.evaluation import benchmarks
 from mms_recipes.evaluation.benchmarks import Protocol
 
@@ -43,14 +42,7 @@ def document(data: Path, split: str, langs: Sequence[str], num_classes: int, res
     differs = benchmarks.differences(FLEURS, data, split, langs, count_space=False)
     if restricted:
         differs.append("the answers were restricted (lid.classes)")
-    return {
-        "protocol": NAME,
-        "title": FLEURS.title,
-        "source": FLEURS.source,
-        "languages": len(languages.resolve(FLEURS.langs)),
-        "scored": len(langs),
-        "differs": differs,
-        "unknown": [*FLEURS.unknown, "whether the manifests hold the whole of FLEURS"],
+    return benchmarks.described(FLEURS, langs, differs) | {
         "paper": [
             *(
                 {"system": f"MMS 1B, {size:,} classes", "accuracy": rate, "alike": size == num_classes}

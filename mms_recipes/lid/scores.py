@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from mms_recipes import metrics
 from mms_recipes.lid import calibration
+from mms_recipes.metrics import MACRO
 
-MACRO, MICRO = "macro", "micro"  # means over languages, and over utterances
+MICRO = "micro"  # the mean over utterances
 DEPTHS = (1, 3, 5)  # right among the first so many
 BOOTSTRAP_SEED = 1
 

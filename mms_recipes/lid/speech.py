@@ -1,8 +1,8 @@
 """The utterances that a LID model is scored on: manifests of one corpus or of several, their classes, their audio."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,14 @@ class Speech:
     manifests: Mapping[Source, Manifest]
     wanted: Mapping[Source, str]
     ids: Mapping[str, int]
+
+    def of(self, langs: Collection[str]) -> "Speech":
+        """Return the utterances of some languages only."""
+        return replace(self, manifests={one: table for one, table in self.manifests.items() if one.lang in langs})
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of utterances of each folder, `<corpus>/<lang>` where the corpus has a name."""
+        return {str(source): len(table) for source, table in self.manifests.items()}
 
     def places(self) -> list[Place]:
         return [(source, row) for source, table in self.manifests.items() for row in range(len(table))]

@@ -5,12 +5,16 @@ Shapes: B batch, T frames, C channels of the base, A adapter width, L languages 
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+# prefixes of names in the released checkpoints (fairseq: wav2vec2_asr.py): of the encoder, of all, of the CTC head
+ENCODER, HEAD = "w2v_encoder.w2v_model.", "w2v_encoder."
+CTC_HEAD = HEAD + "proj."
+ADAPTER = ENCODER + "encoder.layers.{}.adapter_layer."  # of a block, by its number
 # stands in the columns that a language's head does not have; finite, because -inf makes the CTC gradient NaN
 PAD_LOGIT = -1e4
 ADAPTER_TENSORS = ("W_a", "W_b", "b_a", "b_b", "ln_W", "ln_b")
@@ -58,6 +62,21 @@ class StackedAdapters(nn.Module):
         normal = F.layer_norm(x_BTC, (self.dim,))
         hidden_BTA = F.relu(torch.baddbmm(bias, normal, into.transpose(1, 2)))
         return x_BTC + torch.baddbmm(self.b_b[langs_B].unsqueeze(1), hidden_BTA, self.W_b[langs_B].transpose(1, 2))
+
+
+def of_one_language(
+    tensors: Mapping[str, torch.Tensor], num_blocks: int, device: torch.device | str = "cpu"
+) -> Callable[[int, torch.Tensor], torch.Tensor]:
+    """Return what runs one language's adapter after each block, from tensors under the names of released checkpoints.
+
+    It takes a block's number and output (B, T, C) and returns the next block's input (B, T, C).
+    """
+    blocks = []
+    for prefix in (ADAPTER.format(number) for number in range(num_blocks)):
+        langs, width, dim = tensors[prefix + "W_a"].shape
+        blocks.append(StackedAdapters(langs, dim, width).to(device))
+        blocks[-1].load_state_dict({name: tensors[prefix + name] for name in ADAPTER_TENSORS})
+    return lambda number, x_BTC: blocks[number](x_BTC, x_BTC.new_zeros(len(x_BTC), dtype=torch.long))
 
 
 class StackedHeads(nn.Module):
@@ -122,14 +141,12 @@ class AdapterStack(nn.Module):
         """One language's tensors under the names of the released checkpoints (facts: fairseq infer.py, AdapterFast)."""
         index = self.langs.index(lang)
         state = {
-            f"w2v_encoder.w2v_model.encoder.layers.{number}.adapter_layer.{name}": getattr(block, name)[
-                index : index + 1
-            ]
+            ADAPTER.format(number) + name: getattr(block, name)[index : index + 1]
             for number, block in enumerate(self.blocks)
             for name in ADAPTER_TENSORS
         }
         rows = self.heads.rows(index)
-        state |= {"w2v_encoder.proj.weight": self.heads.weight[rows], "w2v_encoder.proj.bias": self.heads.bias[rows]}
+        state |= {CTC_HEAD + "weight": self.heads.weight[rows], CTC_HEAD + "bias": self.heads.bias[rows]}
         return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in state.items()}
 
     @torch.no_grad()
@@ -143,8 +160,7 @@ class AdapterStack(nn.Module):
             raise ValueError(f"adapter {lang!r}: {name}: found {found}, expected {expected}; it is of another base")
         index = self.langs.index(lang)
         for number, block in enumerate(self.blocks):
-            prefix = f"w2v_encoder.w2v_model.encoder.layers.{number}.adapter_layer."
             for name in ADAPTER_TENSORS:
-                getattr(block, name)[index] = state[prefix + name][0]
-        self.heads.weight[self.heads.rows(index)] = state["w2v_encoder.proj.weight"].to(self.heads.weight)
-        self.heads.bias[self.heads.rows(index)] = state["w2v_encoder.proj.bias"].to(self.heads.bias)
+                getattr(block, name)[index] = state[ADAPTER.format(number) + name][0]
+        self.heads.weight[self.heads.rows(index)] = state[CTC_HEAD + "weight"].to(self.heads.weight)
+        self.heads.bias[self.heads.rows(index)] = state[CTC_HEAD + "bias"].to(self.heads.bias)

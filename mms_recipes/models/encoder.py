@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mms_recipes import fairseq_compat
+from mms_recipes.conversion.portable import fitting
 from mms_recipes.models.convolutions import Convolutions
 from mms_recipes.models.onednn import linear
 
@@ -72,15 +73,9 @@ class FrozenEncoder(nn.Module):
 
     def load(self, state: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> None:
         """Take over the weights (names of Wav2Vec2Model); ValueError when they do not fit."""
-        own = self.w2v.state_dict()
-        missing = [name for name in own if name not in state]
-        wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
-        if missing or wrong:
-            name = (missing or wrong)[0]
-            found = tuple(state[name].shape) if name in state else "nothing"
-            raise ValueError(f"base: {name}: found {found}, expected {tuple(own[name].shape)}; another architecture")
+        taken = fitting(self.w2v.state_dict(), state, "base")
         # not the model's own method, which does not know `assign`: it takes the tensors over without a copy
-        nn.Module.load_state_dict(self.w2v, {name: state[name].to(dtype) for name in own}, assign=True)
+        nn.Module.load_state_dict(self.w2v, {name: tensor.to(dtype) for name, tensor in taken.items()}, assign=True)
         self.w2v.requires_grad_(False)
         self.convolutions = self._convolutions()
         self.cache.clear()

@@ -7,7 +7,7 @@ Shapes: B batch, S samples, T frames, C channels of the encoder, D width of the 
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -20,6 +20,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import MISSING, OmegaConf
 from torch import nn
 
+from mms_recipes.conversion.portable import fitting
 from mms_recipes.lid import checkpoints
 from mms_recipes.lid.checkpoints import LIDCheckpoint
 
@@ -107,7 +108,7 @@ class LIDModel(BaseFairseqModel):
         trained = start if isinstance(start, LIDCheckpoint) else None
         base = start.base if isinstance(start, LIDCheckpoint) else start
         encoder = build_encoder(base.cfg, cfg)
-        load_encoder(encoder, base.encoder_state, cfg.base)
+        encoder.load_state_dict(fitting(encoder.state_dict(), base.encoder_state, cfg.base))
         latent_dim = cfg.latent_dim or (trained.latent_dim if trained else base.cfg.encoder_embed_dim)
         activation = Activation(cfg.activation or (trained.activation if trained else "linear"))
         head = LIDHead(base.cfg.encoder_embed_dim, latent_dim, len(task.classes), activation)
@@ -162,17 +163,6 @@ def build_encoder(base: Wav2Vec2Config, cfg: LIDConfig) -> Wav2Vec2Model:
     model = Wav2Vec2Model(OmegaConf.merge(base, changes))
     model.remove_pretraining_modules()
     return model
-
-
-def load_encoder(encoder: Wav2Vec2Model, state: Mapping[str, torch.Tensor], path: str) -> None:
-    """Take over the base's weights. Raises ValueError when they do not fit."""
-    own = encoder.state_dict()
-    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
-    if wrong:
-        name = wrong[0]
-        found = tuple(state[name].shape) if name in state else "nothing"
-        raise ValueError(f"{path}: {name}: found {found}, expected {tuple(own[name].shape)}; another architecture")
-    encoder.load_state_dict({name: state[name] for name in own})
 
 
 @torch.no_grad()

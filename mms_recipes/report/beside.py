@@ -6,7 +6,8 @@ A benchmark is the part of scores.json that `benchmarks.document` wrote; an eval
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-MACRO = "macro"
+from mms_recipes.metrics import MACRO
+
 Benchmark = Mapping[str, Any]
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mms_recipes import metrics, report
-from mms_recipes.lid.scores import MACRO, MICRO, Answer
+from mms_recipes import metrics
+from mms_recipes.lid.scores import MICRO, Answer
+from mms_recipes.metrics import MACRO
 from mms_recipes.report.runs import Run
+from mms_recipes.report.scores import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, Rates
 
 METRICS = ("headline", "wer", "cer")
 
@@ -36,7 +38,7 @@ def between(first: Run, other: Run) -> dict[str, dict[str, Difference]]:
     The values are those of scores.json; the intervals come of resampling the utterances' differences in errors.
     """
     found: dict[str, dict[str, Difference]] = {}
-    resampled: dict[str, list[report.Rates]] = {metric: [] for metric in METRICS}
+    resampled: dict[str, list[Rates]] = {metric: [] for metric in METRICS}
     for lang, row in first.languages.items():
         rates = _resampled(first, other, lang)
         found[lang] = {}
@@ -44,10 +46,10 @@ def between(first: Run, other: Run) -> dict[str, dict[str, Difference]]:
             resampled[metric].append(rates[metric])
             low, high = metrics.percentile_interval(rates[metric])
             found[lang][metric] = Difference(other.languages[lang][metric] - row[metric], low, high)
-    found[report.MACRO] = {}
+    found[MACRO] = {}
     for metric, of_languages in resampled.items():
         low, high = metrics.percentile_interval(np.mean(of_languages, axis=0))
-        found[report.MACRO][metric] = Difference(other.macro[metric] - first.macro[metric], low, high)
+        found[MACRO][metric] = Difference(other.macro[metric] - first.macro[metric], low, high)
     return found
 
 
@@ -67,7 +69,7 @@ def between_accuracies(first: Sequence[Answer], other: Sequence[Answer]) -> dict
     return {key: Difference(values[key], *metrics.percentile_interval(rates[key]), accuracy=True) for key in values}
 
 
-def _resampled(first: Run, other: Run, lang: str) -> Mapping[str, report.Rates]:
+def _resampled(first: Run, other: Run, lang: str) -> Mapping[str, Rates]:
     """Return resampled differences of the rates by metric."""
     pairs = list(zip(first.hypotheses[lang], other.hypotheses[lang], strict=True))
     words = [len(one.reference.split()) for one, _ in pairs]
@@ -79,6 +81,6 @@ def _resampled(first: Run, other: Run, lang: str) -> Mapping[str, report.Rates]:
     return rates | {"headline": rates[first.languages[lang]["headline_metric"]]}
 
 
-def _bootstrap(lang: str, errors: Sequence[int], lengths: Sequence[int]) -> report.Rates:
-    seed = [report.BOOTSTRAP_SEED, zlib.crc32(lang.encode())]
-    return metrics.bootstrap_rates(errors, lengths, seed, report.BOOTSTRAP_RESAMPLES)
+def _bootstrap(lang: str, errors: Sequence[int], lengths: Sequence[int]) -> Rates:
+    seed = [BOOTSTRAP_SEED, zlib.crc32(lang.encode())]
+    return metrics.bootstrap_rates(errors, lengths, seed, BOOTSTRAP_RESAMPLES)

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+
+from mms_recipes.report import beside
 
 
 def document(title: str, parts: Sequence[str], sources: str) -> str:
@@ -26,3 +28,23 @@ def document(title: str, parts: Sequence[str], sources: str) -> str:
             f"<script>{script}</script></body></html>\n",
         ]
     )
+
+
+def head(title: str, facts: Mapping[str, object], settings: str) -> str:
+    """Return the title, the facts that are there, the table of all settings (HTML), and the filter box of page.js."""
+    listed = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(fact))}</dd></div>" for name, fact in facts.items() if fact
+    )
+    return (
+        f'<h1>{escape(title)}</h1><dl class="facts">{listed}</dl><details><summary>All settings</summary>'
+        f'<div class="scroll">{settings}</div></details>'
+        '<p class="tools"><label for="filter">Languages</label> <input id="filter" type="search" autocomplete="off" '
+        'placeholder="id or name, several with commas"> <span id="found" role="status"></span>'
+        '<button type="button" id="open">open all</button><button type="button" id="close">close all</button></p>'
+    )
+
+
+def verdict(benchmark: beside.Benchmark) -> str:
+    """Return what keeps a benchmark's scores from being compared with the paper's, and where those stand."""
+    said = [f"{text[:1].upper()}{text[1:]}." for text in (beside.verdict(benchmark), beside.unknown(benchmark))]
+    return "".join(f"<p>{escape(text)}</p>" for text in (*said, f"MMS paper, {benchmark['source']}"))

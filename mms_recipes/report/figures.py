@@ -1,11 +1,11 @@
 """Error rates of each language as PNG, the runs compared: wer.png and cer.png. Needs matplotlib (extra [plots])."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import report
+from mms_recipes import files
+from mms_recipes.metrics import MACRO
 from mms_recipes.report.charts import NAMED_LANGUAGES
 from mms_recipes.report.runs import Run
 
@@ -40,7 +40,8 @@ def draw(folder: Path, runs: Sequence[Run]) -> list[Path]:
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=min(4, len(runs)), frameon=False)
         paths.append(folder / f"{metric}.png")
-        _save(paths[-1], figure)
+        with files.replaced(paths[-1]) as temporary:
+            figure.savefig(temporary, format="png", dpi=_RESOLUTION)
         pyplot.close(figure)
     return paths
 
@@ -55,7 +56,7 @@ def _draw_named(axes: Any, runs: Sequence[Run], langs: Sequence[str], metric: st
         axes.errorbar(
             rates, places, xerr=_errors(rows, metric), fmt="o", markersize=4, capsize=2, **_style(number, run)
         )
-    axes.set_yticks(range(len(langs) + 1), [*langs, report.MACRO])
+    axes.set_yticks(range(len(langs) + 1), [*langs, MACRO])
     axes.set_ylim(len(langs) + 0.5, -0.5)
     axes.axhline(len(langs) - 0.5, color="0.6", linewidth=0.8)
     axes.set_xlim(left=0)
@@ -92,13 +93,3 @@ def _errors(rows: Sequence[Any], metric: str) -> list[list[float]]:
 
 def _style(number: int, run: Run) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "label": run.name}
-
-
-def _save(path: Path, figure: Any) -> None:
-    """Write a picture (matplotlib's Figure) under a temporary name and then put it in place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=_RESOLUTION)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,12 +1,13 @@
 """The confusion matrix of a language identification as PNG. Needs matplotlib (extra [plots])."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mms_recipes import files
 
 NAMED, NUMBERED = 110, 16  # up to as many languages have their names beside the axes, and their numbers inside
 OTHER = "other"
@@ -55,10 +56,6 @@ def draw(path: Path, document: Mapping[str, Any]) -> None:
             column, line, f"{share:.0f}", ha="center", va="center", fontsize=8, color="white" if share > 55 else "black"
         )
     figure.colorbar(image, label="% of the language's utterances", shrink=0.8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with files.replaced(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_RESOLUTION)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        pyplot.close(figure)
+    pyplot.close(figure)

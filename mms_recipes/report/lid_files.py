@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import manifest
+from mms_recipes import alignment, files
 from mms_recipes.lid import scores
 from mms_recipes.lid.calibration import Temperature
-from mms_recipes.lid.scores import MACRO, MICRO, Answer, Crops
-from mms_recipes.report import lid_figures, lid_page, lid_runs
+from mms_recipes.lid.scores import MICRO, Answer, Crops
+from mms_recipes.metrics import MACRO
+from mms_recipes.report import beside, lid_figures, lid_page, lid_runs
 from mms_recipes.report.lid_runs import PREDICTIONS, LidRun
+from mms_recipes.report.scores import cell
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +52,12 @@ def write(
     if benchmark:
         document["benchmark"] = dict(benchmark)
     folder.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(folder / PREDICTIONS, "".join(f"{line}\n" for line in _prediction_lines(answers)))
-    manifest.write_text(folder / "scores.tsv", "".join(f"{line}\n" for line in _score_lines(document)))
+    files.write_text(folder / PREDICTIONS, "".join(f"{line}\n" for line in _prediction_lines(answers)))
+    files.write_text(folder / "scores.tsv", "".join(f"{line}\n" for line in _score_lines(document)))
     _draw(folder / lid_page.PICTURE, document)
     run = LidRun(settings["name"], folder, datetime.now(), document, sorted(answers, key=lid_runs.order))
-    manifest.write_text(folder / "report.html", lid_page.page([run]))
-    manifest.write_text(
-        folder / "scores.json", json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    files.write_text(folder / "report.html", lid_page.page([run]))
+    files.write_text(folder / "scores.json", json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _prediction_lines(answers: Sequence[Answer]) -> list[str]:
@@ -80,7 +80,7 @@ def _score_lines(document: Document) -> list[str]:
     lines = ["\t".join([lid_runs.CORPUS, *header] if corpora else header)]
     for corpus, scored in {"": document, **corpora}.items():
         for row in (*scored["languages"].values(), scored[MACRO], scored[MICRO]):
-            cells = ["" if row.get(key) is None else _cell(row[key]) for key in header]
+            cells = [cell(row.get(key)) for key in header]
             lines.append("\t".join([corpus, *cells] if corpora else cells))
     return lines
 
@@ -91,10 +91,6 @@ def _draw(path: Path, document: Document) -> None:
     except ModuleNotFoundError as error:
         logger.warning("no picture of the confusions: %s; pip install '.[plots]'", error)
         path.unlink(missing_ok=True)  # of an earlier evaluation
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def table(document: Document) -> str:
@@ -120,12 +116,7 @@ def table(document: Document) -> str:
             f"{one['top1']:.2f}" if (one := of_corpus(scored, row["lang"])) else "" for scored in corpora.values()
         ]
         lines.append([row["lang"], f"{row['utterances']:,}", f"{row['hours']:.2f}", *rates, taken_for(document, row)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:-1]), line[-1]]).rstrip()
-        for line in lines
-    ]
-    rule = "  ".join("-" * width for width in widths)
+    shown = alignment.text_table(lines, left=(0, len(lines[0]) - 1), feet=2)
     sure = document["calibration"]
     said = [f"calibration error {sure['raw_error']:.2f} %"]
     if sure["temperature"]:
@@ -145,7 +136,7 @@ def table(document: Document) -> str:
             )
         else:
             said.append(f"{row['seconds']:g} s: no utterance is as long")
-    return "\n".join([shown[0], rule, *shown[1:-2], rule, *shown[-2:], *said, *beside_the_paper(document)])
+    return "\n".join([shown, *said, *beside_the_paper(document)])
 
 
 def of_corpus(scored: Document, key: str) -> Mapping[str, Any] | None:
@@ -169,9 +160,8 @@ def beside_the_paper(document: Document) -> list[str]:
         return []
     benchmark = document["benchmark"]
     listed = ", ".join(f"{row['system']} {row['accuracy']:.1f}" for row in benchmark["paper"])
-    differs = "; ".join(benchmark["differs"])
     return [
         f"in the paper ({benchmark['source']}), accuracy on {benchmark['languages']} languages: {listed}",
-        f"not like for like with the paper's: {differs}" if differs else "scored as far as known by the paper's rules",
-        f"not known here: {'; '.join(benchmark['unknown'])}",
+        beside.verdict(benchmark),
+        beside.unknown(benchmark),
     ]

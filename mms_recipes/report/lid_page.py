@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import __version__, languages, manifest
-from mms_recipes.lid.scores import MACRO, MICRO
+from mms_recipes import __version__, files, languages
+from mms_recipes.lid.scores import MICRO
+from mms_recipes.metrics import MACRO
 from mms_recipes.report import beside, charts, differences, document, lid_answers, lid_tables, tables
 from mms_recipes.report.lid_runs import LidRun
 
@@ -19,7 +20,7 @@ _SIDE, _EDGE = 300, 40  # of the picture of calibration
 def write_page(out: Path, runs: Sequence[LidRun]) -> None:
     """Write the page of these runs to `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(out, page(runs))
+    files.write_text(out, page(runs))
 
 
 def page(runs: Sequence[LidRun]) -> str:
@@ -27,7 +28,7 @@ def page(runs: Sequence[LidRun]) -> str:
     with."""
     rows = runs[0].document["languages"]
     langs = sorted(rows, key=lambda lang: (rows[lang]["top1"], lang))
-    names = {lang: row.name if (row := languages.table().get(lang)) else lang for lang in langs}
+    names = {lang: languages.name(lang) for lang in langs}
     title = f"{', '.join(run.name for run in runs)}: language identification"
     apart = [differences.between_accuracies(runs[0].answers, run.answers) for run in runs[1:]]
     wrong = lid_answers.wrong(runs)
@@ -62,16 +63,7 @@ def _head(runs: Sequence[LidRun], title: str) -> str:
         "scored": _each(f"{run.scored:%Y-%m-%d}" for run in runs),
         "page": f"{datetime.now():%Y-%m-%d %H:%M} by mms_recipes {__version__}",
     }
-    listed = "".join(
-        f"<div><dt>{escape(key)}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts.items() if value
-    )
-    return (
-        f'<h1>{escape(title)}</h1><dl class="facts">{listed}</dl><details><summary>All settings</summary>'
-        f'<div class="scroll">{tables.settings([run.wrong_answers() for run in runs])}</div></details>'
-        '<p class="tools"><label for="filter">Languages</label> <input id="filter" type="search" autocomplete="off" '
-        'placeholder="id or name, several with commas"> <span id="found" role="status"></span>'
-        '<button type="button" id="open">open all</button><button type="button" id="close">close all</button></p>'
-    )
+    return document.head(title, facts, tables.settings([run.wrong_answers() for run in runs]))
 
 
 def _each(values: Any) -> str:
@@ -93,18 +85,14 @@ def _benchmark(runs: Sequence[LidRun]) -> str:
         return ""
     alike = {row["system"] for one in every if one for row in one["paper"] if row["alike"]}
     css, marked = ("differ" if benchmark["differs"] else "alike"), ' class="marked"'
-    verdict = "Not like for like with the paper's" if benchmark["differs"] else "Scored as far as known by its rules"
-    said = [f"{verdict}: {'; '.join(benchmark['differs'])}." if benchmark["differs"] else f"{verdict}."]
-    said += [f"Not known here: {'; '.join(benchmark['unknown'])}.", f"MMS paper, {benchmark['source']}"]
     listed = "".join(
         f"<tr{marked * (row['system'] in alike)}><td>{row['accuracy']:.1f} %</td>"
         f'<th scope="row">{escape(row["system"])}</th></tr>'
         for row in benchmark["paper"]
     )
-    lines = "".join(f"<p>{escape(text)}</p>" for text in said)
     return (
         f'<section class="benchmark {css}"><h2>{escape(benchmark["title"])}: accuracy in the paper</h2>'
-        f"<table>{listed}</table>{lines}</section>"
+        f"<table>{listed}</table>{document.verdict(benchmark)}</section>"
     )
 
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import report
 from mms_recipes.lid.scores import MICRO, Answer
 from mms_recipes.report.runs import AGAIN, Run, named
+from mms_recipes.report.scores import check_comparable, read_scores
 
 PREDICTIONS = "predictions.tsv"
 COLUMNS = ("lang", "uid", "class", "seconds", "rank", "predictions")
@@ -66,7 +66,7 @@ def are_identifications(folders: Sequence[Path]) -> bool:
 
     Raises ValueError where they are of both kinds, FileNotFoundError for one without scores.
     """
-    kinds = {folder: MICRO in report.read_scores(folder / "scores.json") for folder in folders}
+    kinds = {folder: MICRO in read_scores(folder / "scores.json") for folder in folders}
     if len(set(kinds.values())) > 1:
         lid, asr = (
             ", ".join(str(folder) for folder, is_lid in kinds.items() if is_lid is kind) for kind in (True, False)
@@ -87,7 +87,7 @@ def read_runs(folders: Sequence[Path]) -> list[LidRun]:
     runs = [_read_run(name, folder) for name, folder in named(folders).items()]
     first, *others = runs
     for other in others:
-        report.check_comparable(first.name, first.document, other.name, other.document)
+        check_comparable(first.name, first.document, other.name, other.document)
         for one, two in zip(first.answers, other.answers, strict=True):
             if order(one) != order(two):
                 raise ValueError(
@@ -99,7 +99,7 @@ def read_runs(folders: Sequence[Path]) -> list[LidRun]:
 
 def _read_run(name: str, folder: Path) -> LidRun:
     path = folder / "scores.json"
-    document = report.read_scores(path)
+    document = read_scores(path)
     answers = sorted(_read_answers(folder / PREDICTIONS), key=order)
     found = {
         "utterances": Counter(a.lang for a in answers),

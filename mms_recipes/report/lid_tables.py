@@ -10,7 +10,8 @@ from html import escape
 from typing import Any
 
 from mms_recipes import languages
-from mms_recipes.lid.scores import MACRO, MICRO
+from mms_recipes.lid.scores import MICRO
+from mms_recipes.metrics import MACRO
 from mms_recipes.report import charts, tables
 from mms_recipes.report.differences import Difference
 from mms_recipes.report.lid_runs import LidRun

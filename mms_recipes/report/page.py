@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from mms_recipes import __version__, languages, manifest
+from mms_recipes import __version__, files, languages
 from mms_recipes.report import beside, charts, confusions, differences, document, players, tables, utterances
 from mms_recipes.report.confusions import Confusion
 from mms_recipes.report.runs import Key, Run, Word, read_words
@@ -41,7 +41,7 @@ def write_page(out: Path, runs: Sequence[Run], options: Options) -> int:
         embed = EMBEDDED if options.embed is None else options.embed
         audio = players.sources(paths, out, embed, embed_files=options.embed is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(out, _document(runs, langs, shown, audio, timed))
+    files.write_text(out, _document(runs, langs, shown, audio, timed))
     return len(audio)
 
 
@@ -60,7 +60,7 @@ def _document(
     audio: Mapping[Key, str],
     timed: Sequence[Mapping[Key, Sequence[Word]]],
 ) -> str:
-    names = {lang: row.name if (row := languages.table().get(lang)) else lang for lang in langs}
+    names = {lang: languages.name(lang) for lang in langs}
     title = f"{', '.join(run.name for run in runs)}: error rates"
     apart = [differences.between(runs[0], run) for run in runs[1:]]
     counters = {lang: count_confusions(runs, lang) for lang in langs}
@@ -100,16 +100,7 @@ def _head(runs: Sequence[Run], title: str) -> str:
         "by mms_recipes": ", ".join(dict.fromkeys(str(run.settings.get("mms_recipes", "unknown")) for run in runs)),
         "page": f"{datetime.now():%Y-%m-%d %H:%M} by mms_recipes {__version__}",
     }
-    listed = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items()
-    )
-    return (
-        f'<h1>{escape(title)}</h1><dl class="facts">{listed}</dl><details><summary>All settings</summary>'
-        f'<div class="scroll">{tables.settings(runs)}</div></details>'
-        '<p class="tools"><label for="filter">Languages</label> <input id="filter" type="search" autocomplete="off" '
-        'placeholder="id or name, several with commas"> <span id="found" role="status"></span>'
-        '<button type="button" id="open">open all</button><button type="button" id="close">close all</button></p>'
-    )
+    return document.head(title, facts, tables.settings(runs))
 
 
 def _benchmark(benchmark: beside.Benchmark | None) -> str:
@@ -117,15 +108,9 @@ def _benchmark(benchmark: beside.Benchmark | None) -> str:
     if benchmark is None:
         return ""
     differs = "differ" if benchmark["differs"] else "alike"
-    said = [f"{benchmark['title']} {benchmark['split']}: {benchmark['rule']}. Texts: {benchmark['text']}."]
-    said += [f"{_sentence(text)}." for text in (beside.verdict(benchmark), beside.unknown(benchmark))]
-    where = f"MMS paper, {benchmark['source']}"
-    lines = "".join(f"<p>{escape(text)}</p>" for text in (*said, where))
-    return f'<section class="benchmark {differs}"><h2>Benchmark</h2>{lines}</section>'
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    said = f"{benchmark['title']} {benchmark['split']}: {benchmark['rule']}. Texts: {benchmark['text']}."
+    rules = f"<p>{escape(said)}</p>"
+    return f'<section class="benchmark {differs}"><h2>Benchmark</h2>{rules}{document.verdict(benchmark)}</section>'
 
 
 def _order(runs: Sequence[Run]) -> str:

@@ -7,9 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mms_recipes import report
+from mms_recipes import metrics
+from mms_recipes.metrics import MACRO
 from mms_recipes.report import beside
 from mms_recipes.report.beside import Benchmark
+from mms_recipes.report.scores import WORDS, check_comparable, read_scores
 
 COLUMNS = ("uid", "lang", "reference", "hypothesis", "word_errors", "character_errors")
 CONFIDENCE = "confidence"  # a last column, where words were timed
@@ -70,7 +72,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     first, *others = runs
     for other in others:
         pair = [{"settings": run.settings, "languages": run.languages} for run in (first, other)]
-        report.check_comparable(first.name, pair[0], other.name, pair[1])
+        check_comparable(first.name, pair[0], other.name, pair[1])
         for lang, one in first.hypotheses.items():
             for left, right in zip(one, other.hypotheses[lang], strict=True):
                 if (left.uid, left.reference) != (right.uid, right.reference):
@@ -84,9 +86,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def named(folders: Sequence[Path]) -> dict[str, Path]:
     """Name each run as its evaluation was (name=...), with the folder behind it where two are named alike."""
-    names = [
-        str(report.read_scores(folder / "scores.json")["settings"].get("name") or folder.name) for folder in folders
-    ]
+    names = [str(read_scores(folder / "scores.json")["settings"].get("name") or folder.name) for folder in folders]
     named = {
         name if names.count(name) == 1 else f"{name} ({folder})": folder
         for name, folder in zip(names, folders, strict=True)
@@ -98,7 +98,7 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
 
 def _read_run(name: str, folder: Path) -> Run:
     path = folder / "scores.json"
-    document = report.read_scores(path)
+    document = read_scores(path)
     hypotheses = _read_hypotheses(folder / "hypotheses.tsv")
     run = Run(
         name=name,
@@ -106,7 +106,7 @@ def _read_run(name: str, folder: Path) -> Run:
         scored=datetime.fromtimestamp(path.stat().st_mtime),
         settings=document["settings"],
         languages=document["languages"],
-        macro=document[report.MACRO],
+        macro=document[MACRO],
         hypotheses=hypotheses,
         benchmark=document.get("benchmark"),
     )
@@ -150,7 +150,7 @@ def read_words(run: Run, wanted: Mapping[str, Iterable[str]]) -> dict[Key, list[
 
     Raises ValueError (file:line) for a line that cannot be.
     """
-    path = run.folder / report.WORDS
+    path = run.folder / WORDS
     if not path.is_file():
         return {}
     words: dict[Key, list[Word]] = {(lang, uid): [] for lang, uids in wanted.items() for uid in uids}
@@ -176,11 +176,10 @@ def _check_language(run: Run, lang: str) -> None:
         "word errors": sum(score.word_errors for score in listed),
         "character errors": sum(score.character_errors for score in listed),
     }
-    kinds = ("substitutions", "deletions", "insertions")
     expected = {
         "utterances": row.get("utterances", 0),
-        "word errors": sum(row.get(f"word_{kind}", 0) for kind in kinds),
-        "character errors": sum(row.get(f"character_{kind}", 0) for kind in kinds),
+        "word errors": sum(row.get(f"word_{kind}", 0) for kind in metrics.KINDS),
+        "character errors": sum(row.get(f"character_{kind}", 0) for kind in metrics.KINDS),
     }
     for what, count in expected.items():
         if found[what] != count:

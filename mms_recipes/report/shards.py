@@ -10,7 +10,7 @@ from typing import Any
 
 from mms_recipes import shard_files
 from mms_recipes.metrics import ErrorCounts
-from mms_recipes.report import UtteranceScore
+from mms_recipes.report.scores import UtteranceScore
 
 OWN = (*shard_files.OWN, "decoding")  # settings in which shards may differ: decoding holds each language's weights
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mms_recipes import files
+
 _INCHES, _RESOLUTION = (6.4, 4.4), 120
 
 
@@ -46,5 +48,6 @@ def draw(
     axes.set_title(title, fontsize="medium")
     figure.colorbar(points, ax=axes, extend="max", label="%; worse half in one colour")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, format="png", dpi=_RESOLUTION)
+    with files.replaced(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_RESOLUTION)
     pyplot.close(figure)

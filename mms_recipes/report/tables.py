@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mms_recipes.report import MACRO, beside, charts, confusions, utterances
+from mms_recipes import metrics
+from mms_recipes.metrics import MACRO
+from mms_recipes.report import beside, charts, confusions, utterances
 from mms_recipes.report.beside import Column
 from mms_recipes.report.confusions import Confusion
 from mms_recipes.report.differences import Difference
 from mms_recipes.report.runs import Run
 
-KINDS = ("substitutions", "deletions", "insertions")
 _METRICS = {"wer": "WER", "cer": "CER"}
 _PLAIN_COLUMNS = ("language", "utterances", "hours")
 
@@ -172,12 +173,12 @@ def kinds(runs: Sequence[Run], lang: str) -> str:
     for unit, title in (("word", "words"), ("character", "letters")):
         for number, run in enumerate(runs):
             row = run.languages[lang]
-            counts = "".join(f"<td>{row[f'{unit}_{kind}']:,}</td>" for kind in KINDS)
+            counts = "".join(f"<td>{row[f'{unit}_{kind}']:,}</td>" for kind in metrics.KINDS)
             lines.append(
                 f'<tr><th scope="row">{title}, <b class="r{number}">{escape(run.name)}</b></th>'
                 f"<td>{row[f'reference_{unit}s']:,}</td>{counts}</tr>"
             )
-    columns = "".join(f'<th scope="col">{title}</th>' for title in ("errors in", "of the references", *KINDS))
+    columns = "".join(f'<th scope="col">{title}</th>' for title in ("errors in", "of the references", *metrics.KINDS))
     return f'<table class="kinds"><thead><tr>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
 
 
@@ -185,7 +186,7 @@ def most_confused(title: str, runs: Sequence[Run], counters: Sequence[Counter[Co
     """Return three small tables: the most frequent substitutions, deletions and insertions, counts of each run."""
     names = "".join(f'<th scope="col" class="r{place}">{escape(run.name)}</th>' for place, run in enumerate(runs))
     found = []
-    for kind in KINDS:
+    for kind in metrics.KINDS:
         rows = [
             f'<tr><td class="pair">{_pair(confusion)}</td>{"".join(f"<td>{count:,}</td>" for count in counts)}</tr>'
             for confusion, counts in confusions.most_frequent(counters, kind, number)

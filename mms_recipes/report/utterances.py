@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from mms_recipes import languages, metrics
+from mms_recipes import alignment, languages, metrics
 from mms_recipes.report.runs import Hypothesis, Key, Run, Word
 
 VISIBLE = {" ": "␣", "": "∅"}
@@ -145,9 +145,7 @@ def _inner(step: metrics.Aligned) -> str:
 
 def visible(text: str) -> str:
     """Return text that can be seen: a sign for a space and for nothing, a combining mark alone on a dotted circle."""
-    if text in VISIBLE:
-        return VISIBLE[text]
-    return f"\u25cc{text}" if unicodedata.category(text[0]) in ("Mn", "Me", "Mc") else text
+    return VISIBLE.get(text) or alignment.seated(text)
 
 
 def clusters(word: str) -> list[str]:

@@ -13,7 +13,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import OmegaConf, open_dict
 
-from mms_recipes import checkpoints, languages, sampling
+from mms_recipes import checkpoints, languages, metrics, sampling
 from mms_recipes.adapter_files import UNITS
 from mms_recipes.cluster import progress
 from mms_recipes.corpora import validation
@@ -154,7 +154,7 @@ class FinetuningTask(SpeechTask):
         """Each rank validated its share: add up the counts of all."""
         if not torch.distributed.is_initialized():
             return
-        fields = ("substitutions", "deletions", "insertions", "reference_length")
+        fields = (*metrics.KINDS, "reference_length")
         rows = [
             [getattr(counts, name) for counts in pair for name in fields] + [length]
             for *pair, length in zip(self.characters, self.words, self.hypothesis_lengths, strict=True)

@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 @dataclass
 class PretrainingConfig(SpeechTaskConfig):
     corpora: list[str] = field(default_factory=list, metadata={"help": "folders of data to use; empty: all"})
-    beta_lang: float = field(default=0.5, metadata={"help": "languages within a corpus, 1: by their hours (uncropped), 0: alike"})
+    beta_lang: float = field(
+        default=0.5, metadata={"help": "languages within a corpus, 1: by their hours (uncropped), 0: alike"}
+    )
     beta_corpus: float = field(default=0.5, metadata={"help": "corpora, 1: natural shares, 0: all alike"})
     corpus_weights: dict[str, float] = field(
         default_factory=dict, metadata={"help": "factors on what beta_corpus gives a corpus, as {mls: 2}"}

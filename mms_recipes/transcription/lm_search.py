@@ -25,18 +25,20 @@ class LMSearch:
 
     def __init__(self, folder: str | Path, workers: int = 0) -> None:
         self.folder, self.workers = Path(folder), pool.num_workers(workers)
+        self._checked: set[str] = set()
 
     def check(self, lang: str, symbols: Sequence[str]) -> None:
         """Raise FileNotFoundError or ValueError unless there is a model for a language's head; it is not loaded."""
-        self._options(lang)
-        beam.check_files(self.folder / lang, symbols, self._has_words(lang))
+        if lang not in self._checked:
+            self._options(lang)
+            beam.check_files(self.folder / lang, symbols, language_model.has_lexicon(self.folder / lang))
+            self._checked.add(lang)
 
     def search(
         self,
         recognizer: Recognizer,
         lang: str,
         heard: Sequence[tuple[int, Frames]],
-        frame_seconds: float,
         advance: Callable[[float], object],
     ) -> Iterator[tuple[int, str, Timing]]:
         """Yield number, text and timing of recordings of one language, in order.
@@ -45,7 +47,9 @@ class LMSearch:
         when a worker was ended.
         """
         symbols, by_unit = recognizer.dictionary(lang).symbols, is_character_scored(lang)
-        space = beam.load_space(self.folder / lang, symbols, self._has_words(lang))
+        frame_seconds = recognizer.frame_seconds
+        self.check(lang, symbols)  # of a language that was identified it is the first time
+        space = beam.load_space(self.folder / lang, symbols, language_model.has_lexicon(self.folder / lang))
         decoder, longest = space.decoder(self._options(lang)), round(SEGMENT_SECONDS / frame_seconds)
         word_end = symbols.index(WORD_END) if WORD_END in symbols else -1
         stretches = [
@@ -59,7 +63,7 @@ class LMSearch:
             assert emissions_TV is not None
             best = decoder.decode(emissions_TV)[0]
             timing = word_times.time_hypothesis(emissions_TV, best.units, symbols, frame_seconds, by_unit, best.words)
-            return best, timing or Timing([], None)
+            return best, timing
 
         found: dict[int, tuple[beam.Hypothesis, Timing]] = {}
         for item, result in pool.work_through(work, len(stretches), self.workers, lambda item: f"{lang}, part {item}"):
@@ -67,19 +71,13 @@ class LMSearch:
             advance(len(stretches[item][2]) * frame_seconds)
         for number, _ in heard:
             parts = [(begin, frames, found[item]) for item, (n, begin, frames) in enumerate(stretches) if n == number]
-            texts = [
-                recognizer.words(best.units, lang) if best.words is None else " ".join(best.words)
-                for _, _, (best, _) in parts
-            ]
+            texts = [recognizer.text(best, lang) for _, _, (best, _) in parts]
             timings = [(begin * frame_seconds, len(frames), timing) for begin, frames, (_, timing) in parts]
             yield number, " ".join(filter(None, texts)), joined(timings)
 
     def _options(self, lang: str) -> BeamOptions:
         tuned: dict[str, Any] = dict(language_model.read_tuned(self.folder / lang))
         return BeamOptions(**tuned)
-
-    def _has_words(self, lang: str) -> bool:
-        return (self.folder / lang / language_model.LEXICON).is_file()
 
 
 def joined(timings: Sequence[tuple[float, int, Timing]]) -> Timing:

@@ -43,7 +43,7 @@ def choose(probabilities: Mapping[str, float], available: Collection[str] | None
     found = of_class(first, available, routes.preferred)
     if found and probability >= routes.threshold:
         return Route(found[0], probability)
-    said = f"sounds like {_named(first)} (probability {probability:.2f})"
+    said = f"sounds like {languages.named(first)} (probability {probability:.2f})"
     said += f", less than {routes.threshold:g}" if found else ", for which there is no adapter"
     if routes.fallback and routes.fallback != NEAREST:
         heard = probabilities.get(routes.fallback, probabilities.get(class_of(routes.fallback), 0.0))
@@ -94,8 +94,3 @@ def nearest(lang: str, available: Collection[str]) -> list[str]:
     if lang in table:
         found += [names[near] for near in difflib.get_close_matches(table[lang].name, names, n=3, cutoff=0.7)]
     return list(dict.fromkeys(found))[:3]
-
-
-def _named(name: str) -> str:
-    row = languages.table().get(name)
-    return f"{name} ({row.name})" if row and row.name else name

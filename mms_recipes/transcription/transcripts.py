@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from mms_recipes import languages, manifest
+from mms_recipes import files, languages
 from mms_recipes.decoding.word_times import Word
 from mms_recipes.sources import Source
 from mms_recipes.transcription import subtitles
@@ -76,9 +76,10 @@ def to_text(transcript: Transcript, kind: str, alone: bool) -> str:
 
 
 def shown(path: Path) -> str:
-    """Return a path for a line of text: as it is, or as a JSON string when it holds a tab or a line break."""
+    """Return a path for a line of text: as it is, or as a JSON string when it holds a tab, a line break or the like."""
     name = str(path)
-    return json.dumps(name, ensure_ascii=False) if any(mark in name for mark in "\t\n\r") else name
+    strange = any(char.isascii() and not char.isprintable() for char in name)
+    return json.dumps(name, ensure_ascii=False) if strange else name
 
 
 # ---- where it goes
@@ -124,7 +125,7 @@ def _folder(out: Path, kind: str, found: Sequence[Source]) -> Write:
         if text := to_text(transcript, kind, alone=True):
             path = out / names[source]
             path.parent.mkdir(parents=True, exist_ok=True)
-            manifest.write_text(path, text)
+            files.write_text(path, text)
 
     return write
 
@@ -132,18 +133,12 @@ def _folder(out: Path, kind: str, found: Sequence[Source]) -> Write:
 @contextlib.contextmanager
 def _file(out: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `out`, which takes its place when all went well."""
-    temporary = out.with_name(f".{out.name}.{os.urandom(8).hex()}.tmp")
-    try:
-        file = temporary.open("xb")
-    except OSError as error:
-        raise OSError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
-    try:
-        with file:
-            yield file
-            os.fsync(file.fileno())
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(stack.enter_context(files.replaced(out)).open("wb"))
+        except OSError as error:
+            raise OSError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+        yield file
 
 
 def output_names(found: Sequence[Source], suffix: str) -> dict[Source, Path]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mms_recipes.decoding.greedy import BLANK
+from mms_recipes.decoding.word_times import units_of
 
 EDGE = 8  # a seam keeps this part of the overlap from either window's edge, where it hears one side only
 
@@ -32,7 +33,7 @@ class Frames:
 
     def units(self) -> list[int]:
         """Return the unit ids that the path spells: repeats merged, no blanks."""
-        return [unit for unit, _ in itertools.groupby(self.path_T.tolist()) if unit != BLANK]
+        return units_of(self.path_T.tolist())
 
     def slice(self, begin: int, end: int) -> "Frames":
         """Return the frames from begin to end, the end not included."""

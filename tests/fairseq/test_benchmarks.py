@@ -7,8 +7,9 @@ import prepare_fleurs
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mms_recipes import config, report
+from mms_recipes import config
 from mms_recipes.evaluation import benchmarks, evaluator
+from mms_recipes.report.scores import comparison_table
 from tests.fairseq import tones
 
 SPEECH = Path(__file__).parents[2].parent / "shared" / "speech"
@@ -69,7 +70,7 @@ def test_protocols_on_the_same_speech(data: Path, checkpoint: Path, tmp_path: Pa
     assert whole["macro"]["headline"] == whole["macro"]["cer"]
     assert some["macro"]["headline"] == some["macro"]["wer"]
     assert some["languages"]["fra"]["reference_words"] > whole["languages"]["fra"]["reference_words"]  # l'été: l été
-    table = report.comparison_table({"tones": tmp_path / "fleurs102" / "scores.json"})
+    table = comparison_table({"tones": tmp_path / "fleurs102" / "scores.json"})
     assert "macro of 3/102" in table and "paper: MMS FL-102 + LM" in table
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: read safely, adapters round-trip, the wrong base is refused, stock fairseq reads the one-file form."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
-from mms_recipes import adapter_files, checkpoints
+from mms_recipes import adapter_files, checkpoint_files, checkpoints
 from mms_recipes.models.adapters import AdapterStack
 from tests.fairseq.small import Pretrained, dictionary
 
@@ -112,17 +113,18 @@ def test_broken_adapter_files(tmp_path: Path) -> None:
         adapter_files.read_adapter(tmp_path / "other.safetensors")
 
 
-def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "x.pt"
-    target.write_text("old")
-
-    def fail(temporary: str) -> None:
-        Path(temporary).write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        checkpoints.write_atomically(target, fail)
-    assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.pt"]
+def test_checkpoints_and_adapters_are_readable_for_all_whom_the_umask_allows(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    base, letters = checkpoints.read_base(pretrained.path), {"eng": dictionary("|ab")}
+    before = os.umask(0o022)
+    try:
+        checkpoint_files.save({"number": 1}, str(tmp_path / "x.pt"))
+        adapter = adapter_of(stack_for(base, letters), "eng", letters["eng"], base)
+        adapter_files.write_adapter(tmp_path, adapter)
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("x.pt", "eng.safetensors")] == [0o644, 0o644]
 
 
 def test_one_file_form_gives_the_same_emissions_in_stock_fairseq(tmp_path: Path, pretrained: Pretrained) -> None:

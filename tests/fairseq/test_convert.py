@@ -17,6 +17,7 @@ import transformers
 
 from mms_recipes import adapter_files, checkpoints, licences
 from mms_recipes.conversion import converter, stock_checkpoints
+from mms_recipes.conversion.portable import LanguagePart, OnDemand
 from mms_recipes.huggingface import configs
 from mms_recipes.recognizer import load_recognizer
 from mms_recipes.units import LETTERS as LETTERS_AS_UNITS
@@ -245,6 +246,48 @@ def test_a_full_disk(tmp_path: Path, to: str) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signals.signal(signals.SIGXFSZ, before)
+
+
+def test_a_fault_of_the_program_is_not_told_as_a_full_disk(tmp_path: Path) -> None:
+    def broken(lang: str) -> LanguagePart:
+        raise RuntimeError("mat1 and mat2")
+
+    write_dense(tmp_path / "dense.pt")
+    write_adapters(tmp_path / "adapters", tmp_path / "dense.pt")
+    model = dataclasses.replace(converter.read(tmp_path / "adapters"), adapters=OnDemand(["eng"], broken))
+    for to in ("huggingface", "fairseq", "adapters"):
+        with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"):
+            converter.write(tmp_path / f"to {to}", model, to)
+
+
+def test_files_are_readable_for_all_whom_the_umask_allows(tmp_path: Path) -> None:
+    write_dense(tmp_path / "dense.pt")
+    before = os.umask(0o022)
+    try:
+        model = converter.read(tmp_path / "dense.pt")
+        converter.write(tmp_path / "hf", model, "huggingface")
+        converter.write(tmp_path / "x.pt", model, "fairseq")
+    finally:
+        os.umask(before)
+    written = [tmp_path / "x.pt", *(tmp_path / "hf").iterdir()]
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o644}
+
+
+def test_a_base_is_the_same_with_a_deep_quantizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """fairseq names the layers of a quantizer by its depth (quantizer.weight_proj.0.0.weight)."""
+    write_pretrained(tmp_path / "deep.pt", quantizer_depth=2)
+    found = converter.read(tmp_path / "deep.pt")
+    assert "quantizer.weight_proj.0.0.weight" in found.encoder
+    assert found.hash == checkpoints.read_base(tmp_path / "deep.pt").hash
+    caplog.set_level("INFO")
+    converter.convert(tmp_path / "deep.pt", tmp_path / "again.pt", "fairseq")
+    assert "all tensors equal; largest difference" in caplog.text
+    assert checkpoints.read_base(tmp_path / "again.pt").hash == found.hash
+    state = torch.load(tmp_path / "deep.pt", weights_only=True)
+    del state["model"]["quantizer.vars"]  # what is left of pretraining is no encoder's
+    torch.save(state, tmp_path / "rest.pt")
+    assert converter.read(tmp_path / "rest.pt").hash == found.hash
+    assert not [name for name in converter.read(tmp_path / "rest.pt").encoder if name.startswith("quantizer.")]
 
 
 def test_an_empty_folder_is_a_new_place(tmp_path: Path) -> None:

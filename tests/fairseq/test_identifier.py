@@ -9,7 +9,6 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from mms_recipes.lid import checkpoints
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.models.lid import LIDConfig, LIDModel
 from tests.fairseq import lid_models
@@ -105,7 +104,7 @@ def test_audio_shorter_than_a_frame(tmp_path: Path) -> None:
 
 def test_class_list_is_missing(tmp_path: Path, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     path = lid_models.write_stock(tmp_path / "stock.pt", lid_models.stock(), classes=None)
-    with pytest.raises(ValueError, match=r"stock.pt: no class list inside .* give the dict.lang.txt .*--classes"):
+    with pytest.raises(ValueError, match=r"stock.pt: no dictionary inside .* give the dict.lang.txt .*--classes"):
         load_identifier(path, CPU)
     given = tmp_path / "dict.lang.txt"
     given.write_text("".join(f"{name} 7\n" for name in reversed(CLASSES)))
@@ -114,9 +113,9 @@ def test_class_list_is_missing(tmp_path: Path, batch: tuple[torch.Tensor, torch.
 
 def test_class_list_of_another_length(tmp_path: Path) -> None:
     path = lid_models.write_stock(tmp_path / "stock.pt", lid_models.stock(), classes=CLASSES[:4])
-    with pytest.raises(ValueError, match=r"stock.pt: 4 classes, but its head has 5 rows; a class list belongs to one"):
+    with pytest.raises(ValueError, match=r"stock.pt: 4 classes, but the head has 5 rows; .* give the dict.lang"):
         load_identifier(path, CPU)
-    with pytest.raises(ValueError, match="4 classes, but its head has 5 rows"):
+    with pytest.raises(ValueError, match="4 classes, but the head has 5 rows"):
         our_model(path)
     folder = tmp_path / "hf"
     lid_models.write_huggingface(folder, lid_models.huggingface())
@@ -165,7 +164,7 @@ def test_start_from_pretraining(pretrained: Pretrained, batch: tuple[torch.Tenso
     for name, tensor in model.w2v_encoder["w2v_model"].state_dict().items():
         torch.testing.assert_close(tensor, pretrained.model.state_dict()[name])
     assert [name for name, p in model.named_parameters() if p.requires_grad] == [
-        f"pooling_layer.{name}" for name in checkpoints.HEAD_TENSORS
+        f"pooling_layer.{layer}.{leaf}" for layer in ("linear", "projection") for leaf in ("weight", "bias")
     ]
     assert model.train().pooling_layer.training and not model.w2v_encoder["w2v_model"].training
 
@@ -173,8 +172,32 @@ def test_start_from_pretraining(pretrained: Pretrained, batch: tuple[torch.Tenso
 def test_another_kind_of_model(tmp_path: Path, pretrained: Pretrained) -> None:
     with pytest.raises(ValueError, match=r"holds a model for \w+, expected one for language identification; train one"):
         load_identifier(pretrained.path, CPU)
-    with pytest.raises(FileNotFoundError, match=r"no config.json in this folder"):
+    with pytest.raises(FileNotFoundError, match=r"no such checkpoint; give the path of a .pt file or a Hugging Face"):
         load_identifier(tmp_path, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "w2v_encoder.w2v_model.encoder.layers.0.fc1.weight",
+            r"stock.pt: .*fc1.weight: found \(1,\), expected \(64, 32\)",
+        ),
+        (
+            "pooling_layer.linear.bias",
+            r"stock.pt: no pooling_layer.linear.bias inside; expected the head of a LID model",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit(tmp_path: Path, name: str, told: str) -> None:
+    path = lid_models.write_stock(tmp_path / "stock.pt", lid_models.stock())
+    state = torch.load(path, weights_only=False)
+    tensor = state["model"].pop(name)
+    if tensor.dim() > 1:
+        state["model"][name] = torch.zeros(1)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=told):
+        our_model(path)
 
 
 def test_hugging_face_folder_without_or_with_a_cut_file(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_bad_files_do_not_stop_the_others(model: Path, tmp_path: Path, capsys: A
     }
     (tmp_path / "text.mp4").write_text("x")
     code, out, err = run(capsys, good[0], *bad, good[1], "--checkpoint", model, "--window-seconds", 5)
-    assert code == 1 and [line.split("\t")[0] for line in out] == [str(good[0]), f"{tmp_path}/c\\nd.wav"]
+    assert code == 1 and [line.split("\t")[0] for line in out] == [str(good[0]), f'"{tmp_path}/c\\nd.wav"']
     assert "5 of 7 files could not be used:" in err
     said = {line.partition(": ")[0]: line for line in err.splitlines()}
     for path, message in bad.items():

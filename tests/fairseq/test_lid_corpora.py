@@ -1,6 +1,8 @@
-"""Several corpora in one evaluation of identification: every utterance once, each corpus as if it were alone."""
+"""Several corpora in one evaluation of identification: every utterance once, each as if it were alone; in shards."""
 
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from mms_recipes import config, evaluate, manifest
-from mms_recipes.lid import evaluator
+from mms_recipes.lid import calibration, evaluator, shards
 from mms_recipes.manifest import Utterance
 from mms_recipes.report import __main__ as command
 from mms_recipes.report import lid_files
 from tests.fairseq import lid_models
+from tools import merge_scores
 
 COUNTS = {"one": {"eng": 5, "fra": 3}, "two": {"eng": 2, "rus": 4}}  # of test; the names of its files are the same
 
@@ -52,11 +55,13 @@ def settings(*overrides: str) -> DictConfig:
         return compose("evaluate", overrides=["device=cpu", *overrides])
 
 
-def scores(model: Path, data: Path, out: Path, *overrides: str) -> dict[str, Any]:
+def lid(model: Path, data: Path, out: Path, *overrides: str) -> DictConfig:
     given = (f"checkpoint={model}", f"data={data}", f"out={out}", "lid.lengths=[1]", "lid.keep_temperature=false")
-    return dict(
-        json.loads((evaluator.evaluate(settings("+benchmark=lid", *given, *overrides)) / "scores.json").read_text())
-    )
+    return settings("+benchmark=lid", *given, *overrides)
+
+
+def scores(model: Path, data: Path, out: Path, *overrides: str) -> dict[str, Any]:
+    return dict(json.loads((evaluator.evaluate(lid(model, data, out, *overrides)) / "scores.json").read_text()))
 
 
 def test_each_corpus_is_scored_as_if_alone(model: Path, data: Path, tmp_path: Path) -> None:
@@ -122,6 +127,109 @@ def test_what_does_not_fit(model: Path, data: Path, tmp_path: Path, overrides: l
     with pytest.raises(ValueError, match=said):
         scores(model, data, tmp_path / "out", *overrides)
     assert not (tmp_path / "out").exists()
+
+
+FILES = ("predictions.tsv", "scores.tsv", "scores.json", "report.html", "confusion.png")
+
+
+def reports(out: Path) -> dict[str, bytes]:
+    """All that a report says, without the minute at which its page was made."""
+    return {name: re.sub(rb"20\d\d-\d\d-\d\d( \d\d:\d\d)?", b"", (out / name).read_bytes()) for name in FILES}
+
+
+def merge(out: Path) -> int:
+    return merge_scores.main([str(out)])
+
+
+@pytest.mark.parametrize(
+    ("corpus", "num_shards", "overrides"),
+    [
+        ("", 2, ["corpora=[one,two]"]),
+        ("", 3, ["lid.classes=[eng,fra]"]),  # the last has no dev and no class
+        ("two", 2, []),  # without dev
+        ("one", 2, ["protocol=fleurs_lid", "langs=[eng,fra]", "lid.keep_temperature=true"]),
+        ("", 3, ["lid.fit_split=''"]),  # after the one that keeps it: what lies beside the model
+    ],
+)
+def test_shards_together_are_the_whole(
+    model: Path, data: Path, tmp_path: Path, capsys: Any, corpus: str, num_shards: int, overrides: list[str]
+) -> None:
+    out, beside = tmp_path / "out", calibration.temperature_file(model)
+    if not corpus:  # dev of more languages than shards
+        data = shutil.copytree(data, tmp_path / "data")
+        for lang in COUNTS["two"]:
+            shutil.copy(data / "two" / lang / "test.tsv", data / "two" / lang / "dev.tsv")
+    scores(model, data / corpus, out, *overrides)
+    expected, kept = reports(out), beside.exists() and beside.read_text()
+    shutil.rmtree(out)
+    if "lid.keep_temperature=true" in overrides:
+        beside.unlink()
+    for shard in reversed(range(num_shards)):
+        cfg = lid(model, data / corpus, out, *overrides, f"num_shards={num_shards}", f"shard={shard}")
+        evaluate.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+        assert not (out / "scores.json").exists()
+    capsys.readouterr()
+    assert merge(out) == 0
+    assert "calibration error" in capsys.readouterr().out
+    assert reports(out) == expected
+    whole = shards.read(out)
+    assert whole.fit.folder_N.tolist() == sorted(whole.fit.folder_N.tolist())  # more rows would add up otherwise
+    assert (beside.exists() and beside.read_text()) == kept
+
+
+def spoil(out: Path, shard: int, **changed: Any) -> None:
+    path = out / f"shards/{shard}.npz"
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    np.savez(path, **kept | {name: change(kept[name]) for name, change in changed.items()})
+
+
+def test_nothing_is_told_of_shards_that_do_not_fit(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    out, other = tmp_path / "out", lid_models.write_stock(tmp_path / "lid.pt", lid_models.stock(latent_dim=8))
+    used = shutil.copy(model, tmp_path / "used.pt")
+
+    def hear(shard: int, *overrides: str) -> None:
+        evaluator.evaluate(lid(used, data, out, "num_shards=2", f"shard={shard}", *overrides))
+
+    def refusal() -> str:
+        assert merge(out) == 1 and not (out / "scores.json").exists()
+        return str(capsys.readouterr().err)
+
+    with pytest.raises(ValueError, match="shard is 2, expected 0 to 1"):
+        hear(2)
+    hear(0)
+    assert "1 of 2 shards missing: 1; run the same command with shard=... of each first" in refusal()
+    hear(1, "lid.top=3")
+    assert "1.json: lid is {" in refusal()
+    shutil.copy(other, used)
+    hear(1)
+    assert "1.json: model is " in refusal()
+    shutil.copy(model, used)
+    hear(1)
+    spoil(out, 1, logits=lambda rows: rows[:-1])
+    again = "not the answers of a shard (ValueError('logits of 2 utterances, answers for 3')); evaluate it again"
+    assert f"{out}/shards/1.json, 1.npz: {again}" in refusal()
+    (out / "shards/1.npz").write_bytes((out / "shards/1.npz").read_bytes()[:100])
+    assert "1.npz: not the answers of a shard (BadZipFile" in refusal()
+    hear(1)
+    spoil(out, 1, **dict.fromkeys(("logits_NK", "target_N", "folder_N"), lambda rows: rows[1:]))
+    assert "one/fra: 2 utterances of dev to fit the temperature on, expected 3 as in its manifest" in refusal()
+    hear(1)
+    path = out / "shards/1.json"
+    fields = json.loads(path.read_text())
+    fields["answers"].pop()
+    path.write_text(json.dumps(fields))
+    spoil(out, 1, logits=lambda rows: rows[:-1])
+    assert "one/fra: scored 2 utterances, expected 3 as in its manifest" in refusal()
+    hear(1)
+    sound = data / "one" / "fra" / "test0.wav"
+    sound.rename(sound.with_suffix(".gone"))
+    with pytest.raises((OSError, ValueError), match=r"test0\.wav"):
+        hear(1)
+    sound.with_suffix(".gone").rename(sound)
+    assert "1 of 2 shards missing: 1" in refusal()
+    hear(1)
+    assert merge(out) == 0
 
 
 def test_speech_recognition_takes_one_corpus(data: Path, tmp_path: Path, caplog: Any) -> None:

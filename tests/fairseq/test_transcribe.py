@@ -296,6 +296,18 @@ def test_a_language_model_decodes_stretches_as_evaluate_decodes_utterances(
         Transcriber(adapters, lm=tmp_path / "lms").transcribe(files[:1], "fra")
 
 
+def test_a_languages_model_is_looked_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from mms_recipes.transcription.lm_search import LMSearch
+
+    (tmp_path / "eng").mkdir()
+    write_arpa(tmp_path / "eng" / "lm.bin", [["ab", "ba"]])
+    (tmp_path / "eng" / "lexicon.txt").write_text("ab a b |\nba b a |\nbb b b |\n")
+    search, symbols = LMSearch(tmp_path), dictionary("|ab").symbols
+    for _ in range(2):
+        search.check("eng", symbols)
+    assert caplog.text.count("does not know 1 of 3 words of its lexicon") == 1
+
+
 def test_auto_sends_each_file_to_the_adapter_of_its_language(adapters: Path, files: list[Path], tmp_path: Path) -> None:
     lid = lid_models.write_stock(tmp_path / "lid.pt", lid_models.stock())  # eng fra rus jpn swh
     heard = transcriber.Transcriber(adapters, lid=lid, routes=Routes(fallback="nearest"))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import metrics, report
+from mms_recipes import manifest, metrics
 from mms_recipes.evaluation import benchmarks
-from mms_recipes.report import UtteranceScore
+from mms_recipes.report.scores import UtteranceScore, write_report
 
 # language, uid, reference, what two models made of it
 UTTERANCES = [
@@ -52,7 +52,7 @@ def utterance(
 def write_run(folder: Path, scores: Sequence[UtteranceScore], **settings: Any) -> Path:
     """Write an evaluation named like its folder; return the folder."""
     known = {"name": folder.name, "split": "test", "normalization": "mms-1", "count_space": False}
-    report.write_report(folder, scores, Counter(score.lang for score in scores), known | settings)
+    write_report(folder, scores, Counter(score.lang for score in scores), known | settings)
     return folder
 
 
@@ -80,8 +80,8 @@ def write_benchmark(folder: Path) -> Path:
     prepared = {"settings": {"normalization": "none"}, "left_out": {}}
     folder.mkdir(parents=True)
     languages = {lang: {"splits": {"test": prepared}} for lang in expected}
-    (folder / benchmarks.PREPARED).write_text(json.dumps({"languages": languages}))
+    (folder / manifest.PREPARED).write_text(json.dumps({"languages": languages}))
     settings = {"name": folder.name, "split": "test", "protocol": protocol.name, "count_space": False}
     beside = benchmarks.document(protocol, folder, "test", list(expected), count_space=False)
-    report.write_report(folder, scores, expected, settings, protocol.metric, beside)
+    write_report(folder, scores, expected, settings, protocol.metric, beside)
     return folder

@@ -29,3 +29,16 @@ def test_a_word_wider_than_a_line_is_not_lost() -> None:
 
 def test_a_mark_alone_is_seated_on_a_circle() -> None:
     assert alignment.aligned_lines(metrics.align("ก่", "ก"))[0] == "REF: ก \u25cc่"
+
+
+def test_columns_of_a_table_hold_in_every_script() -> None:
+    rows = [["run", "CER", "of"], ["日本", "4.00", "x"], ["a", "12.50", ""], ["all", "8.25", "yz"]]
+    assert alignment.text_table(rows, left=(0, 2), feet=1).splitlines() == [
+        "run     CER  of",
+        "----  -----  --",
+        "日本   4.00  x",
+        "a     12.50",
+        "----  -----  --",
+        "all    8.25  yz",
+    ]
+    assert alignment.text_table(rows[:2]).splitlines()[1:] == ["----  ----  --", "日本  4.00   x"]

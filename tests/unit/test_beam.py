@@ -233,7 +233,7 @@ def test_a_model_of_a_higher_order_than_kenlm_reads(words: Path) -> None:
         rf"a {highest + 1}-gram model; .* reads up to order {highest} here.*python tools/build_flashlight\.py \.kenlm"
     )
     with pytest.raises(ValueError, match=told):
-        SearchSpace(SYMBOLS, words / "lm.bin", read_lexicon(words / "lexicon.txt", SYMBOLS))
+        beam.load_space(words, SYMBOLS, words=True)
 
 
 def test_a_letter_model_of_the_papers_order_is_searched(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_letter_model_of_the_papers_order_is_searched(tmp_path: Path) -> None:
 def test_a_file_that_is_no_model(words: Path, content: bytes, told: str) -> None:
     (words / "lm.bin").write_bytes(content)
     with pytest.raises(ValueError, match=rf"^{re.escape(str(words / 'lm.bin'))}: .*{re.escape(told)}"):
-        SearchSpace(SYMBOLS, words / "lm.bin", read_lexicon(words / "lexicon.txt", SYMBOLS))
+        beam.load_space(words, SYMBOLS, words=True)
 
 
 def test_no_model_at_all(tmp_path: Path) -> None:
@@ -282,6 +282,9 @@ def test_models_of_another_language_or_kind(words: Path, caplog: pytest.LogCaptu
     (words / "lexicon.txt").write_text("cc c c |\nba b a |\n")
     assert beam.check_files(words, SYMBOLS, words=True)
     assert "does not know 1 of 2 words of its lexicon" in caplog.text
+    caplog.clear()
+    beam.load_space(words, SYMBOLS, words=True)
+    assert not caplog.text  # said once, by who looked at it
     (words / "lm.bin").write_text(letter_arpa())
     with pytest.raises(ValueError, match=r"0 of its 4 entries .* letters of the model \(д о м \.\.\.\)"):
         beam.check_files(words, [*SPECIAL, "д", "о", "м"], words=False)

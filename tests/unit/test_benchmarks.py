@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from mms_recipes import languages, report
+from mms_recipes import languages
 from mms_recipes.evaluation import benchmarks
 from mms_recipes.evaluation.benchmarks import PROTOCOLS
-from mms_recipes.report import MACRO, UtteranceScore, beside
+from mms_recipes.metrics import MACRO
+from mms_recipes.report import beside
+from mms_recipes.report.scores import UtteranceScore, comparison_table, write_report
 from tests.unit.evaluations import utterance
 
 PREPARED_RAW = {"settings": {"normalization": "none"}, "left_out": {}}
@@ -209,7 +211,7 @@ def write(folder: Path, name: str, scores: list[UtteranceScore]) -> Path:
     protocol = PROTOCOLS[name]
     langs = sorted({score.lang for score in scores})
     data = corpus(folder / "data", langs, {})
-    report.write_report(
+    write_report(
         folder,
         [benchmarks.rescore(score, protocol, count_space=False) for score in scores],
         {lang: sum(score.lang == lang for score in scores) for lang in langs},
@@ -230,7 +232,7 @@ def test_paper_stands_beside_ours(tmp_path: Path) -> None:
         "paper"
     ]
     assert {row["lang"] for row in document["benchmark"]["paper"]} == {"eng", MACRO}  # not of languages not scored
-    lines = report.comparison_table({"mine": path}).splitlines()
+    lines = comparison_table({"mine": path}).splitlines()
     assert lines[0].endswith("WER mine  CER mine  paper: MMS FL-102 + LM")
     assert lines[2].split() == ["eng", "1", "0.00", "33.33", "14.29", "4.3"]
     assert lines[3].split() == ["fra", "1", "0.00", "0.00", "0.00"]  # what is not known stays empty
@@ -250,7 +252,7 @@ def test_runs_of_other_protocols_are_not_compared(tmp_path: Path) -> None:
     scores = [utterance("eng", "e1", "a dog ran", "a dog run")]
     paths = {name: write(tmp_path / name, name, scores) for name in ("fleurs102", "fleurs61")}
     with pytest.raises(ValueError, match="protocol: fleurs102 has fleurs102, fleurs61 fleurs61"):
-        report.comparison_table(paths)
+        comparison_table(paths)
 
 
 def test_mean_of_wer_and_cer_is_that_of_the_protocol(tmp_path: Path) -> None:
@@ -259,7 +261,7 @@ def test_mean_of_wer_and_cer_is_that_of_the_protocol(tmp_path: Path) -> None:
     path = write(tmp_path, "fleurs54", scores)
     rows = json.loads(path.read_text())["languages"]
     assert (rows["eng"]["headline"], rows["tha"]["headline"]) == (25.0, 25.0)
-    assert "mean of these rates: x 25.00" in report.comparison_table({"x": path})
+    assert "mean of these rates: x 25.00" in comparison_table({"x": path})
 
 
 def test_a_mean_over_all_languages_stands_beside_the_papers() -> None:

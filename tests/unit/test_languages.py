@@ -171,3 +171,8 @@ def test_the_table_inside_an_installed_package_is_found(tmp_path: Path, monkeypa
     (folder / "languages.tsv").write_text(f"{HEADER}\nqab\tqab\t\tInstalled\t\t\t\n")
     monkeypatch.setattr(languages, "__file__", str(tmp_path / "mms_recipes" / "languages.py"))
     assert list(languages.table()) == ["qab"]
+
+
+def test_a_language_is_shown_with_its_name() -> None:
+    assert languages.name("eng") == "English" and languages.named("eng") == "eng (English)"
+    assert languages.name("qqq") == languages.named("qqq") == "qqq"

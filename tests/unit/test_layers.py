@@ -12,8 +12,8 @@ MAX_LINES = 300
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files corpora curves languages licences manifest metrics recordings report sampling "
-    "shard_files sources text unit_kinds units watchdog cluster.claim cluster.progress cluster.run_state "
+    "domain": "alignment audio_files corpora curves files languages licences manifest metrics recordings report "
+    "sampling shard_files sources text unit_kinds units watchdog cluster.claim cluster.progress cluster.run_state "
     "cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks lid.calibration "
     "lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles",
     "decoding": "decoding memory models.adapters transcription.transcripts transcription.windows",

@@ -144,8 +144,9 @@ def test_alignment_holds_both_sides_and_the_errors_counted() -> None:
 
 def test_interval_is_deterministic_and_holds_the_rate() -> None:
     errors, lengths = [0, 1, 2, 0, 3, 1, 0, 0, 5, 1], [10] * 10
-    low, high = metrics.bootstrap_interval(errors, lengths, seed=7)
-    assert (low, high) == metrics.bootstrap_interval(errors, lengths, seed=7)
+    rates = metrics.bootstrap_rates(errors, lengths, seed=7)
+    assert np.array_equal(rates, metrics.bootstrap_rates(errors, lengths, seed=7))
+    low, high = metrics.percentile_interval(rates)
     assert low < 13.0 < high
 
 
@@ -155,13 +156,13 @@ def test_another_seed_draws_others() -> None:
 
 
 def test_interval_of_equal_utterances_has_no_width() -> None:
-    assert metrics.bootstrap_interval([1, 1, 1], [4, 4, 4], seed=0) == (25.0, 25.0)
+    assert metrics.percentile_interval(metrics.bootstrap_rates([1, 1, 1], [4, 4, 4], seed=0)) == (25.0, 25.0)
 
 
 def test_interval_narrows_with_the_square_root_of_the_utterances() -> None:
     def width(count: int) -> float:
         errors = np.random.default_rng(0).binomial(10, 0.2, count)
-        low, high = metrics.bootstrap_interval(errors.tolist(), [10] * count, seed=0)
+        low, high = metrics.percentile_interval(metrics.bootstrap_rates(errors.tolist(), [10] * count, seed=0))
         return high - low
 
     assert width(100) / width(1600) == pytest.approx(4, rel=0.25)
@@ -172,7 +173,8 @@ def test_interval_covers_the_truth_19_times_in_20() -> None:
     covered = 0
     for trial in range(400):
         errors = rng.binomial(10, 0.2, 100)
-        low, high = metrics.bootstrap_interval(errors.tolist(), [10] * 100, seed=trial, num_resamples=300)
+        rates = metrics.bootstrap_rates(errors.tolist(), [10] * 100, seed=trial, num_resamples=300)
+        low, high = metrics.percentile_interval(rates)
         covered += low <= 20.0 <= high
     assert 0.90 <= covered / 400 <= 0.98
 
@@ -193,12 +195,12 @@ def test_resamples_drawn_in_blocks_equal_those_drawn_at_once(monkeypatch: pytest
 @pytest.mark.parametrize(("errors", "lengths"), [([], []), ([1], [2, 3])])
 def test_interval_refuses_what_does_not_fit(errors: list[int], lengths: list[int]) -> None:
     with pytest.raises(ValueError, match=f"{len(errors)} error counts for {len(lengths)} lengths"):
-        metrics.bootstrap_interval(errors, lengths, seed=0)
+        metrics.bootstrap_rates(errors, lengths, seed=0)
 
 
 def test_interval_refuses_empty_references() -> None:
     with pytest.raises(ValueError, match="all references are empty"):
-        metrics.bootstrap_interval([1, 2], [0, 0], seed=0)
+        metrics.bootstrap_rates([1, 2], [0, 0], seed=0)
 
 
 def test_macro_is_the_unweighted_mean() -> None:

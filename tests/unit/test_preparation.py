@@ -14,6 +14,7 @@ import soundfile
 
 from mms_recipes import audio_files, manifest
 from mms_recipes.corpora import preparation, validation
+from tests.unit import disks
 
 RATE = 16_000
 Row = tuple[str, str, str]  # file name, raw, transcription
@@ -568,3 +569,12 @@ def test_audio_that_is_no_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(audio_files.AudioError, match=r"none.wav: no such file"):
         audio_files.place(tmp_path / "none.wav", tmp_path / "out" / "none", in_place=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    src = corpus(tmp_path / "src", rows={"train": [("1.wav", "Hi.", "hi")]})
+    with disks.full(1000):
+        assert prepare_fleurs.main([str(src), str(tmp_path / "out"), "--splits", "train"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and told[0].startswith("error: [Errno 27] File too large: '"), told
+    assert not list((tmp_path / "out").rglob("*.tmp"))

@@ -45,6 +45,7 @@ def test_pieces_are_what_resampling_the_whole_gives(
     for (begin, end), stretch in zip(spans, recordings.stretches(path, spans), strict=True):
         np.testing.assert_array_equal(stretch, read[begin:end])
     assert len(recordings.read(path, 1.5)[0]) == 24_000 and recordings.expected_seconds(path) == pytest.approx(23.7)
+    assert recordings.expected_seconds(tmp_path / "nowhere.wav") == 0.0
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.ogg", "a.opus", "a.au", "a.caf"])

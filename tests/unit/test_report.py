@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mms_recipes import report
-from mms_recipes.report import UtteranceScore
+from mms_recipes.report.scores import UtteranceScore, comparison_table, write_report
 from tests.unit.evaluations import utterance
 
 SETTINGS = {"checkpoint": "runs/dense/best.pt", "split": "test", "normalization": "mms-1", "count_space": False}
@@ -27,7 +26,7 @@ def write(folder: Path, scores: list[UtteranceScore] = SCORES, **settings: Any) 
     counts: dict[str, int] = {}
     for score in scores:
         counts[score.lang] = counts.get(score.lang, 0) + 1
-    report.write_report(folder, scores, counts, SETTINGS | settings)
+    write_report(folder, scores, counts, SETTINGS | settings)
     document: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return document
 
@@ -137,20 +136,20 @@ def test_no_number_is_written_when_counts_differ(
     tmp_path: Path, scores: list[UtteranceScore], expected: dict[str, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        report.write_report(tmp_path / "report", scores, expected, SETTINGS)
+        write_report(tmp_path / "report", scores, expected, SETTINGS)
     assert not (tmp_path / "report").exists()
 
 
 def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"deu: scored 0(?s:.)*eng: scored 2"):
-        report.write_report(tmp_path, SCORES, EXPECTED | {"deu": 5, "eng": 3}, SETTINGS)
+        write_report(tmp_path, SCORES, EXPECTED | {"deu": 5, "eng": 3}, SETTINGS)
 
 
 def test_a_report_that_cannot_be_written_leaves_the_last_one_whole(tmp_path: Path) -> None:
     write(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(TypeError):
-        report.write_report(tmp_path, SCORES[:1], {"fra": 1}, SETTINGS | {"checkpoint": object()})
+        write_report(tmp_path, SCORES[:1], {"fra": 1}, SETTINGS | {"checkpoint": object()})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert set(before) == {"scores.tsv", "scores.json", "hypotheses.tsv", "worst_utterances.txt"}
 
@@ -168,7 +167,7 @@ def test_a_failing_disk_leaves_the_last_report_whole(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Path, "write_text", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        report.write_report(tmp_path, SCORES[:1], {"fra": 1}, SETTINGS)
+        write_report(tmp_path, SCORES[:1], {"fra": 1}, SETTINGS)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -196,7 +195,7 @@ def test_scripts_without_spaces_are_aligned_by_characters_in_wide_columns(tmp_pa
 
 
 def test_worst_utterances_are_aligned_by_what_the_benchmark_counts(tmp_path: Path) -> None:
-    report.write_report(tmp_path, SCORES[1:3], {"eng": 2}, SETTINGS, headline=lambda lang: "cer")
+    write_report(tmp_path, SCORES[1:3], {"eng": 2}, SETTINGS, headline=lambda lang: "cer")
     lines = (tmp_path / "worst_utterances.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "== eng: 1 of 2 utterances have errors in characters; the worst 1 =="
     assert lines[3].startswith("REF: t h e c a t")
@@ -215,7 +214,7 @@ def test_comparison_table(tmp_path: Path) -> None:
     write(tmp_path / "dense")
     write(tmp_path / "lsah", [utterance(s.lang, s.uid, s.reference, s.reference, seconds=s.seconds) for s in SCORES])
     paths = {name: tmp_path / name.lower() / "scores.json" for name in ("dense", "LSAH")}
-    assert report.comparison_table(paths).splitlines() == [
+    assert comparison_table(paths).splitlines() == [
         "language  utterances  hours  WER dense  CER dense  WER LSAH  CER LSAH",
         "--------  ----------  -----  ---------  ---------  --------  --------",
         "eng                2   0.00      25.00      19.05      0.00      0.00",
@@ -233,7 +232,7 @@ def test_runs_over_other_utterances_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="fra: dense scored 1 utterances, lsah 2\n  jpn: dense scored 1 utterances, lsah 0"
     ):
-        report.comparison_table(paths)
+        comparison_table(paths)
 
 
 @pytest.mark.parametrize(("key", "value"), [("count_space", True), ("normalization", "none"), ("split", "dev")])
@@ -242,9 +241,9 @@ def test_runs_under_other_rules_are_not_compared(tmp_path: Path, key: str, value
     write(tmp_path / "lsah", **{key: value})
     paths = {name: tmp_path / name / "scores.json" for name in ("dense", "lsah")}
     with pytest.raises(ValueError, match=f"{key}: dense has {SETTINGS[key]}, lsah {value}"):
-        report.comparison_table(paths)
+        comparison_table(paths)
 
 
 def test_a_run_without_scores_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no scores; run mms_recipes"):
-        report.comparison_table({"dense": tmp_path / "scores.json"})
+        comparison_table({"dense": tmp_path / "scores.json"})

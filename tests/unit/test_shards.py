@@ -24,8 +24,10 @@ import torch
 from mms_recipes import audio_files, manifest
 from mms_recipes.corpora import validation
 from mms_recipes.data.audio import read_utterance
+from mms_recipes.files import write_text
 from mms_recipes.manifest import Utterance
 from mms_recipes.unit_kinds import UnitKind
+from tests.unit import disks
 
 SECOND = 16_000
 SPLITS = {"train": 5, "dev": 2, "test": 1}
@@ -58,7 +60,7 @@ def build(folder: Path, langs: tuple[str, ...] = ("eng",), suffix: str = "wav") 
             manifest.write_split(folder / lang, split, folder / lang, rows)
         manifest.write_dictionary(folder / lang / "dict.ltr.txt", {"a": 5, "b": 5, "|": 5})
     manifest.write_dictionary(folder / "dict.ltr.txt", {"a": 5, "b": 5, "|": 5})
-    manifest.write_text(folder / "prepared.json", '{"normalization": ["mms-1"]}\n')
+    write_text(folder / manifest.PREPARED, '{"normalization": ["mms-1"]}\n')
     return folder
 
 
@@ -730,3 +732,15 @@ def test_pieces_are_packed_too_also_when_they_were_built_later(tmp_path: Path) -
     for name in ["dict.units.txt", *(f"{lang}/{file}" for lang in ("eng", "fra") for file in [*files, "units.model"])]:
         assert (out / name).read_bytes() == (src / name).read_bytes()
     assert validation.validate(out, kind=UnitKind.sentencepiece).problems() == []
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    src = build(tmp_path / "src")
+    with disks.full(60_000):
+        assert pack(src, tmp_path / "out", "--format", form) == 1
+    assert (
+        capsys.readouterr().err == f"error: [Errno 27] File too large: '{tmp_path}/out/eng/shards/train-00000.{form}'\n"
+    )
+    assert not list((tmp_path / "out").rglob(".*")) and not list((tmp_path / "out").rglob("*.tsv"))
+    assert pack(src, tmp_path / "out", "--format", form) == 0

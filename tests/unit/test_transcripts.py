@@ -50,10 +50,11 @@ def test_lines_of_json_have_what_is_known() -> None:
 
 def test_names_with_tabs_line_breaks_and_odd_bytes_survive() -> None:
     odd = os.fsdecode(b"\xff.wav")
-    names = ["a b.wav", "日本.wav", "tab\tand\nline.wav", odd]
+    names = ["a b.wav", "日本.wav", "tab\tand\nline.wav", odd, "\x1b[31m.wav"]
     lines = written(None, "text", *(Source(Path(name)) for name in names)).split(b"\n")
     assert lines[0] == b"a b.wav\thello world" and lines[1] == "日本.wav\thello world".encode()
     assert lines[2] == b'"tab\\tand\\nline.wav"\thello world' and lines[3] == b"\xff.wav\thello world"
+    assert lines[4].startswith(b'"\\u001b[31m.wav"\t')  # terminals would obey it
     found = [json.loads(heard(name).as_json())["path"] for name in names]
     assert found == names
 

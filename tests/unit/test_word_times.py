@@ -89,7 +89,7 @@ def test_repeated_letters_need_a_blank_between() -> None:
 def test_more_letters_than_frames(frames: int, units: list[int]) -> None:
     emissions_TV = emissions_of([A] * frames)
     assert word_times.align(emissions_TV, units) is None
-    assert word_times.time_hypothesis(emissions_TV, units, SYMBOLS, FRAME) is None
+    assert word_times.time_hypothesis(emissions_TV, units, SYMBOLS, FRAME) == Timing([], None)
 
 
 def test_impossible_letters() -> None:
