@@ -20,9 +20,9 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 
 from mms_recipes import checkpoint_files, fairseq_compat, licences
-from mms_recipes.conversion import fairseq_configs, stock_checkpoints
-from mms_recipes.conversion.portable import frozen_part, state_hash
-from mms_recipes.huggingface import names, reading
+from mms_recipes.formats import fairseq_configs, stock_checkpoints
+from mms_recipes.formats.huggingface import names, reading
+from mms_recipes.formats.portable import frozen_part, state_hash
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER
 
 logger = logging.getLogger(__name__)

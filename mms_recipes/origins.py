@@ -8,7 +8,7 @@ from typing import Any
 from fairseq import checkpoint_utils
 
 from mms_recipes import checkpoints, licences
-from mms_recipes.conversion import fairseq_configs, stock_checkpoints
+from mms_recipes.formats import fairseq_configs, stock_checkpoints
 
 
 def keep() -> None:

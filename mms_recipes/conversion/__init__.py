@@ -1,1 +1,1 @@
-"""Models between the layouts of files: ours, stock fairseq's and Hugging Face's."""
+"""From one format of a model to another, with proof that it says the same."""

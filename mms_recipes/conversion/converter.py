@@ -13,9 +13,10 @@ import torch
 
 import mms_recipes.plugins  # noqa: F401  (before fairseq is imported: it sets the root logger to DEBUG)
 from mms_recipes import adapter_files, checkpoints, files
-from mms_recipes.conversion import proof, stock_checkpoints
-from mms_recipes.conversion.portable import Kind, OnDemand, Portable
-from mms_recipes.huggingface import reading, writing
+from mms_recipes.conversion import proof
+from mms_recipes.formats import stock_checkpoints
+from mms_recipes.formats.huggingface import reading, writing
+from mms_recipes.formats.portable import Kind, OnDemand, Portable
 from mms_recipes.transcription import routing
 from mms_recipes.units import Units
 

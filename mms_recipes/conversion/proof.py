@@ -19,12 +19,12 @@ from fairseq import tasks
 from omegaconf import OmegaConf
 
 from mms_recipes import fairseq_compat
-from mms_recipes.conversion.portable import Kind, Portable
-from mms_recipes.conversion.stock_checkpoints import to_checkpoint
 from mms_recipes.data import audio
-from mms_recipes.huggingface import configs
-from mms_recipes.huggingface.reading import adapter_files
-from mms_recipes.huggingface.vocabularies import NEVER, SPECIALS, Vocabularies
+from mms_recipes.formats.huggingface import configs
+from mms_recipes.formats.huggingface.reading import adapter_files
+from mms_recipes.formats.huggingface.vocabularies import NEVER, SPECIALS, Vocabularies
+from mms_recipes.formats.portable import Kind, Portable
+from mms_recipes.formats.stock_checkpoints import to_checkpoint
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD, of_one_language
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.models.lid import LIDHead

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mms_recipes import __version__, files
-from mms_recipes.conversion import portable
 from mms_recipes.evaluation import emissions
 from mms_recipes.evaluation.emissions import Split
+from mms_recipes.formats import portable
 from mms_recipes.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)

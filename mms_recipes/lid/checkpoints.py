@@ -12,9 +12,9 @@ import torch
 
 from mms_recipes import checkpoints
 from mms_recipes.checkpoints import Base
-from mms_recipes.conversion import fairseq_configs, stock_checkpoints
-from mms_recipes.conversion.portable import Kind
-from mms_recipes.conversion.stock_checkpoints import LID_MODELS
+from mms_recipes.formats import fairseq_configs, stock_checkpoints
+from mms_recipes.formats.portable import Kind
+from mms_recipes.formats.stock_checkpoints import LID_MODELS
 from mms_recipes.lid import classes as lid_classes
 from mms_recipes.models.adapters import ENCODER
 

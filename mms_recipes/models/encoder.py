@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mms_recipes import fairseq_compat
-from mms_recipes.conversion.portable import fitting
+from mms_recipes.formats.portable import fitting
 from mms_recipes.models.convolutions import Convolutions
 from mms_recipes.models.onednn import linear
 

@@ -20,7 +20,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import MISSING, OmegaConf
 from torch import nn
 
-from mms_recipes.conversion.portable import fitting
+from mms_recipes.formats.portable import fitting
 from mms_recipes.lid import checkpoints
 from mms_recipes.lid.checkpoints import LIDCheckpoint
 

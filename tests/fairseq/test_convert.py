@@ -16,9 +16,10 @@ import torch
 import transformers
 
 from mms_recipes import adapter_files, checkpoints, licences
-from mms_recipes.conversion import converter, stock_checkpoints
-from mms_recipes.conversion.portable import LanguagePart, OnDemand
-from mms_recipes.huggingface import configs
+from mms_recipes.conversion import converter
+from mms_recipes.formats import stock_checkpoints
+from mms_recipes.formats.huggingface import configs
+from mms_recipes.formats.portable import LanguagePart, OnDemand
 from mms_recipes.recognizer import load_recognizer
 from mms_recipes.units import LETTERS as LETTERS_AS_UNITS
 from mms_recipes.units import Units

@@ -17,7 +17,7 @@ import transformers
 
 from mms_recipes import adapter_files, checkpoints
 from mms_recipes.conversion import converter, proof
-from mms_recipes.huggingface import vocabularies
+from mms_recipes.formats.huggingface import vocabularies
 from tests.fairseq import lid_models
 from tests.fairseq.travelling import (
     huggingface_config,

@@ -10,10 +10,11 @@ import torch
 import transformers
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 
-from mms_recipes.conversion import converter, stock_checkpoints
-from mms_recipes.conversion.portable import Kind
+from mms_recipes.conversion import converter
 from mms_recipes.decoding.greedy import greedy
-from mms_recipes.huggingface import configs, reading
+from mms_recipes.formats import stock_checkpoints
+from mms_recipes.formats.huggingface import configs, reading
+from mms_recipes.formats.portable import Kind
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.recognizer import load_recognizer
 from tests.fairseq import lid_models

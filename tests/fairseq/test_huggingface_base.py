@@ -11,7 +11,8 @@ from fairseq import checkpoint_utils, tasks
 from omegaconf import OmegaConf
 
 from mms_recipes import adapter_files, checkpoints
-from mms_recipes.conversion import converter, portable
+from mms_recipes.conversion import converter
+from mms_recipes.formats import portable
 from mms_recipes.recognizer import load_recognizer, open_recognizer
 from tests.fairseq.travelling import (
     LETTERS,

@@ -14,8 +14,8 @@ import pytest
 import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 
-from mms_recipes.conversion import stock_checkpoints
-from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.formats import stock_checkpoints
+from mms_recipes.formats.portable import Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.models.adapters import AdapterStack
 from tests.fairseq.small import dictionary, small_config
 

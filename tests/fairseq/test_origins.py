@@ -9,7 +9,8 @@ import torch
 from fairseq import checkpoint_utils
 
 from mms_recipes import adapter_files, checkpoints, licences, origins
-from mms_recipes.conversion import converter, fairseq_configs
+from mms_recipes.conversion import converter
+from mms_recipes.formats import fairseq_configs
 from tests.fairseq import tones
 from tests.fairseq.small import Pretrained
 from tests.fairseq.travelling import write_adapters, write_dense

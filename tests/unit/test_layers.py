@@ -17,10 +17,9 @@ LAYERS = {
     "cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks lid.calibration "
     "lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles",
     "decoding": "decoding memory models.adapters transcription.transcripts transcription.windows",
-    "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import huggingface "
-    "models optimizers origins plugins recognizer sharding tasks conversion.fairseq_configs "
-    "conversion.portable conversion.proof conversion.stock_checkpoints evaluation.emission_files "
-    "evaluation.emissions lid.answers lid.checkpoints lid.identifier",
+    "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
+    "models optimizers origins plugins recognizer sharding tasks conversion.proof formats "
+    "evaluation.emission_files evaluation.emissions lid.answers lid.checkpoints lid.identifier",
     "engine": "cluster config conversion devices evaluation lid preflight run_folder runner transcriber transcription",
     "commands": "convert evaluate identify report.__main__ status train transcribe tune",
 }

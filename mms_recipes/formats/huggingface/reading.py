@@ -14,10 +14,10 @@ import safetensors
 import torch
 
 from mms_recipes import licences
-from mms_recipes.conversion import fairseq_configs
-from mms_recipes.conversion.portable import Kind, LanguagePart, OnDemand, Portable
-from mms_recipes.huggingface import configs, names, weights
-from mms_recipes.huggingface.vocabularies import Vocabularies, read_json
+from mms_recipes.formats import fairseq_configs
+from mms_recipes.formats.huggingface import configs, names, weights
+from mms_recipes.formats.huggingface.vocabularies import Vocabularies, read_json
+from mms_recipes.formats.portable import Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from mms_recipes import files, licences, manifest
-from mms_recipes.conversion.portable import Kind, Portable
-from mms_recipes.huggingface import configs, names, weights
-from mms_recipes.huggingface.reading import UNITS_FILE
-from mms_recipes.huggingface.vocabularies import TOKENIZER, to_vocabulary
+from mms_recipes.formats.huggingface import configs, names, weights
+from mms_recipes.formats.huggingface.reading import UNITS_FILE
+from mms_recipes.formats.huggingface.vocabularies import TOKENIZER, to_vocabulary
+from mms_recipes.formats.portable import Kind, Portable
 from mms_recipes.models.adapters import ENCODER, HEAD
 
 logger = logging.getLogger(__name__)

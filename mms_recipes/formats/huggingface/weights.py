@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from mms_recipes import files
-from mms_recipes.huggingface.vocabularies import read_json
+from mms_recipes.formats.huggingface.vocabularies import read_json
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 

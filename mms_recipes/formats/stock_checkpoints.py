@@ -14,9 +14,9 @@ from fairseq.data import Dictionary
 from omegaconf import DictConfig
 
 from mms_recipes import files, licences
-from mms_recipes.conversion import fairseq_configs
-from mms_recipes.conversion.portable import OF_VARIANTS, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
-from mms_recipes.huggingface import names
+from mms_recipes.formats import fairseq_configs
+from mms_recipes.formats.huggingface import names
+from mms_recipes.formats.portable import OF_VARIANTS, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD
 
 LID_MODELS = ("wav2vec_classification", "mms_lid")

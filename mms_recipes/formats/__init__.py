@@ -1,0 +1,1 @@
+"""Models in the files of several makers: ours and stock fairseq's checkpoints, Hugging Face's folders."""
