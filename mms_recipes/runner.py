@@ -148,6 +148,10 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
         if signum in signals.REQUEUING:  # it ends a rank that does not listen yet
             raise signals.Stopped(signals.told_before(signum), signum) from error
         raise OSError(lost) from error
+    if cfg.optimization.stop_time_hours > 0 and not is_done(cfg, last):
+        done, hours = checkpoints.num_updates(last), cfg.optimization.stop_time_hours
+        told = f"optimization.stop_time_hours={hours:g} are over after update {done}; with more it goes on"
+        raise signals.Stopped(told)
     logger.info("done: %s", run_folder)
 
 

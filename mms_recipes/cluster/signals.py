@@ -31,7 +31,7 @@ _listening = False  # whether this process is inside `watched`
 class Stopped(SystemExit):
     """A run that was asked to stop has lost nothing. The same command goes on with it."""
 
-    def __init__(self, message: str, signum: int, code: int = EXIT_CODE) -> None:
+    def __init__(self, message: str, signum: int = 0, code: int = EXIT_CODE) -> None:
         super().__init__(message)
         self.code = code
         self.signum = signum

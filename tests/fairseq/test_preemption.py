@@ -85,6 +85,17 @@ def test_stopped_run_ends_as_an_uninterrupted_one(tmp_path: Path, pretrained: Pr
         )
 
 
+def test_run_that_its_hours_end_is_not_done(tmp_path: Path, pretrained: Pretrained) -> None:
+    data = tones.write_corpus(tmp_path / "data", train=12, dev=2)
+    settings = (f"model.w2v_path={pretrained.path}", "optimization.max_update=3")
+    with pytest.raises(signals.Stopped, match=r"stop_time_hours=1e-06 are over after update 1; with more it goes on"):
+        tones.train("smoke_ctc", data, tmp_path, *settings, "optimization.stop_time_hours=1e-6")
+    told = json.loads((tmp_path / "smoke_ctc" / "status.json").read_text())
+    assert told["state"] == "failed" and "stop_time_hours" in told["reason"]
+    tones.train("smoke_ctc", data, tmp_path, *settings)
+    assert checkpoints.num_updates(tmp_path / "smoke_ctc" / "checkpoints" / "checkpoint_last.pt") == 3
+
+
 def listens(pid: int, signum: int) -> bool:
     """Whether a process would not simply be killed by a signal."""
     (caught,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
