@@ -14,6 +14,8 @@ from fairseq.dataclass.configs import FairseqConfig
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from mms_recipes.models.dense import DenseConfig
+
 PACKAGE = Path(__file__).resolve().parent
 # inside an installed package, or beside it in a checkout
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
@@ -154,6 +156,7 @@ def register() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="tune_schema", node=TuneConfig)
+    store.store(group="model", name="dense_ctc", node=DenseConfig(_name="wav2vec_ctc"))
     store.store(group="decoding", name="greedy_search", node=DecodingConfig)
     store.store(group="decoding", name="beam_search", node=BeamConfig)
 

@@ -6,6 +6,7 @@ fairseq_compat.apply()
 
 import mms_recipes.criterions.ctc  # noqa: E402
 import mms_recipes.criterions.lid  # noqa: E402
+import mms_recipes.models.dense  # noqa: E402
 import mms_recipes.models.lid  # noqa: E402
 import mms_recipes.models.lsah  # noqa: E402
 import mms_recipes.optimizers  # noqa: E402

@@ -151,11 +151,10 @@ def _count_rows(tsv: Path) -> int:
 
 def check_base(cfg: DictConfig) -> checkpoints.Base | None:
     """Read the checkpoint that the run starts from and compare it with the configuration."""
-    key = {"wav2vec_ctc": "w2v_path", "mms_lsah": "base", "mms_lid": "base"}.get(cfg.model._name)
-    if key is None:
+    if "base" not in cfg.model:
         return None
     read = lid_checkpoints.read_start_base if cfg.model._name == "mms_lid" else checkpoints.read_base
-    base = read(cfg.model[key])
+    base = read(cfg.model.base)
     if base.normalize != cfg.task.normalize:
         raise ValueError(
             f"{base.path}: trained with normalize={base.normalize}, but task.normalize={cfg.task.normalize}; "

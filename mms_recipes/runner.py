@@ -33,7 +33,7 @@ from mms_recipes.cluster import claim, preemption, progress, run_state, signals
 logger = logging.getLogger(__name__)
 
 NO_EXPERIMENT = "no experiment given; add one of {}"
-MANDATORY = ["name", "task.data", "model.w2v_path", "model.base"]
+MANDATORY = ["name", "task.data", "model.base"]
 
 
 @contextlib.contextmanager

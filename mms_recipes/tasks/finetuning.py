@@ -78,7 +78,7 @@ class FinetuningTask(SpeechTask):
         return self.state.target_dictionary
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """Build fairseq's model; `w2v_path` may also be a checkpoint with a CTC head, which is left off."""
+        """Build fairseq's model; a base of wav2vec_ctc may also have a CTC head, which is left off."""
         with contextlib.redirect_stdout(io.StringIO()), checkpoints.as_pretrained(cfg.get("w2v_path")) as path:
             # fairseq prints the whole model
             model = super().build_model(OmegaConf.merge(cfg, {"w2v_path": path}) if path else cfg, from_checkpoint)

@@ -21,7 +21,7 @@ UPDATES = 30
 # LSAH writes adapters after every second update, the others checkpoints alone
 SETTINGS = (f"optimization.max_update={UPDATES}", "checkpoint.save_interval_updates=2", "common.log_interval=1")
 RUNS = {
-    "smoke_ctc": ("model.w2v_path", "dataset.validate_interval_updates=1000"),
+    "smoke_ctc": ("model.base", "dataset.validate_interval_updates=1000"),
     "smoke_lsah": ("model.base", "dataset.validate_interval_updates=2"),
 }
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

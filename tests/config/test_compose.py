@@ -89,7 +89,7 @@ def test_group_file_extends_a_registered_dataclass(path: Path) -> None:
         parent = OmegaConf.load(path.parent / f"{parent}.yaml").defaults[0]
     node = composed(f"{group}={path.stem}")[group]
     assert OmegaConf.get_type(node) is OmegaConf.get_type(registered[f"{parent}.yaml"].node)
-    assert node._name == parent
+    assert node._name == registered[f"{parent}.yaml"].node._name
 
 
 def test_evaluate_composes() -> None:
@@ -147,7 +147,7 @@ def test_the_papers_numbers() -> None:
         assert cfg.task.hours_per_update == 0.8 == cfg.dataset.max_tokens * 16 / 16_000 / 3_600
         assert list(cfg.lr_scheduler.phase_ratio) == [0.1, 0.4, 0.5]
         assert list(cfg.optimizer.adam_betas) == [0.9, 0.98]
-        assert cfg.common.bf16 and missing_keys(cfg.model) == ["w2v_path"]
+        assert cfg.common.bf16 and missing_keys(cfg.model) == ["base"]
     lsah = {name: composed(f"+experiment={name}") for name in ("lsah_fl102", "lsah_1107")}
     for cfg in lsah.values():
         assert cfg.optimization.max_update == 2_000 and list(cfg.optimization.lr) == [0.001]

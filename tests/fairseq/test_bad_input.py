@@ -138,9 +138,8 @@ def test_the_best_of_two_splits(good: Path, train: Callable[..., Path]) -> None:
 def test_labels_shorter_than_the_manifest(good: Path, data: Path, tmp_path: Path, experiment: str) -> None:
     labels = data / "fra" / "train.ltr"
     labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
-    base = {"smoke_lsah": "model.base", "smoke_ctc": "model.w2v_path"}[experiment]
     with pytest.raises(ValueError, match=r"fra/train\.ltr:4: 3 labels for 4 utterances in train\.tsv; rebuild"):
-        tones.train(experiment, data, tmp_path / "runs", f"{base}={good / 'base.pt'}")
+        tones.train(experiment, data, tmp_path / "runs", f"model.base={good / 'base.pt'}")
     assert nothing_was_trained(tmp_path / "runs")
 
 
@@ -157,7 +156,7 @@ def test_dense_needs_the_letters_in_the_union(good: Path, data: Path, tmp_path: 
     kept = [line for line in dictionary.read_text().splitlines() if not line.startswith("g")]
     dictionary.write_text("\n".join(kept) + "\n")
     with pytest.raises(ValueError, match=r"fra/train\.ltr:\d+: 'g' "):
-        tones.train("smoke_ctc", data, tmp_path / "runs", f"model.w2v_path={good / 'base.pt'}")
+        tones.train("smoke_ctc", data, tmp_path / "runs", f"model.base={good / 'base.pt'}")
 
 
 def test_text_too_long_for_its_audio_is_refused_in_train_and_told_in_dev(
@@ -252,9 +251,8 @@ def test_samples_that_are_no_numbers_are_named_and_skipped(
     samples[100] = np.nan
     soundfile.write(path, samples, rate, subtype="FLOAT")
     settings = ("optimization.max_update=3", "dataset.max_tokens=320_000", "model.mask_prob=0.3")  # all in one batch
-    base = {"smoke_lsah": "model.base", "smoke_ctc": "model.w2v_path"}[experiment]
     with caplog.at_level(logging.WARNING):
-        run = tones.train(experiment, data, tmp_path / "runs", f"{base}={good / 'base.pt'}", *settings)
+        run = tones.train(experiment, data, tmp_path / "runs", f"model.base={good / 'base.pt'}", *settings)
     named = [record.getMessage() for record in caplog.records if "loss is not finite" in record.getMessage()]
     assert named and all(f"eng: {path}; it is skipped" in line for line in named)
     state = checkpoints.load_checkpoint(run / "checkpoints" / "checkpoint_last.pt")
@@ -411,9 +409,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_disk_that_fills_up_leaves_the_old_checkpoint(
     good: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
 ) -> None:
-    base = {"smoke_lsah": "model.base", "smoke_ctc": "model.w2v_path"}[experiment]
     settings = (
-        f"{base}={good / 'base.pt'}",
+        f"model.base={good / 'base.pt'}",
         "dataset.validate_interval_updates=2",
         "checkpoint.save_interval_updates=2",
     )
@@ -434,7 +431,7 @@ def test_disk_that_fills_up_leaves_the_old_checkpoint(
 @pytest.mark.slow
 def test_file_that_cannot_grow_leaves_the_old_checkpoint(good: Path, tmp_path: Path) -> None:
     """As above through the real command, and without root."""
-    settings = (f"model.w2v_path={good / 'base.pt'}", "dataset.validate_interval_updates=2")
+    settings = (f"model.base={good / 'base.pt'}", "dataset.validate_interval_updates=2")
     run = tones.train("smoke_ctc", good / "data", tmp_path, *settings, "optimization.max_update=2")
     before = (run / "checkpoints" / "checkpoint_last.pt").read_bytes()
     limit = len(before) // 2

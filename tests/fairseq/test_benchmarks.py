@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = tones.write_corpus(folder / "data", ("eng", "fra"), train=8, dev=4)
     run = tones.train("smoke_pretrain", corpus, folder / "runs", "optimization.max_update=1")
     base = run / "checkpoints" / "checkpoint_last.pt"
-    run = tones.train("smoke_ctc", corpus, folder / "runs", f"model.w2v_path={base}", "optimization.max_update=30")
+    run = tones.train("smoke_ctc", corpus, folder / "runs", f"model.base={base}", "optimization.max_update=30")
     return run / "checkpoints" / "checkpoint_last.pt"
 
 

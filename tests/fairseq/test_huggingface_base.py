@@ -41,7 +41,7 @@ def test_a_folder_is_a_base(tmp_path: Path) -> None:
 
 
 def test_fine_tuning_starts_from_a_folder(tmp_path: Path) -> None:
-    """fairseq's wav2vec_ctc reads model.w2v_path by itself, so it gets a file."""
+    """fairseq's wav2vec_ctc reads the base by itself, so it gets a file."""
     theirs = write_huggingface(tmp_path / "hf", shake(transformers.Wav2Vec2ForPreTraining(huggingface_config())))
     with checkpoints.as_pretrained(str(tmp_path / "hf")) as path:
         assert path is not None and Path(path).is_file()

@@ -29,7 +29,7 @@ def licensed(tmp_path: Path, pretrained: Pretrained) -> Path:
 
 def test_dense_training_keeps_the_licence_of_its_base(tmp_path: Path, licensed: Path) -> None:
     data = tones.write_corpus(tmp_path / "data", train=4, dev=2)
-    folder = tones.train("smoke_ctc", data, tmp_path / "runs", f"model.w2v_path={licensed}", *SHORT)
+    folder = tones.train("smoke_ctc", data, tmp_path / "runs", f"model.base={licensed}", *SHORT)
     dense = folder / "checkpoints" / "checkpoint_last.pt"
     licensed.unlink()  # the checkpoint says it by itself
     converter.convert(dense, tmp_path / "hf", "huggingface")

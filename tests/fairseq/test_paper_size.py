@@ -93,9 +93,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     small += ("dataset.validate_interval_updates=1", "distributed_training.distributed_world_size=1")
 
     def train(experiment: str, *overrides: str) -> Path:
-        base = {"ctc": "model.w2v_path", "lsah": "model.base"}[experiment.partition("_")[0]]
         checkpoint = pretrained / "checkpoints" / "checkpoint_last.pt"
-        return tones.train(experiment, data, folder / "runs", f"{base}={checkpoint}", *small, *overrides)
+        return tones.train(experiment, data, folder / "runs", f"model.base={checkpoint}", *small, *overrides)
 
     return train
 

@@ -87,7 +87,7 @@ def test_stopped_run_ends_as_an_uninterrupted_one(tmp_path: Path, pretrained: Pr
 
 def test_run_that_its_hours_end_is_not_done(tmp_path: Path, pretrained: Pretrained) -> None:
     data = tones.write_corpus(tmp_path / "data", train=12, dev=2)
-    settings = (f"model.w2v_path={pretrained.path}", "optimization.max_update=3")
+    settings = (f"model.base={pretrained.path}", "optimization.max_update=3")
     with pytest.raises(signals.Stopped, match=r"stop_time_hours=1e-06 are over after update 1; with more it goes on"):
         tones.train("smoke_ctc", data, tmp_path, *settings, "optimization.stop_time_hours=1e-6")
     told = json.loads((tmp_path / "smoke_ctc" / "status.json").read_text())
@@ -196,7 +196,7 @@ def test_lost_rank_ends_the_others_soon(tmp_path: Path, pretrained: Pretrained, 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "empty"])
 def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, pretrained: Pretrained, harm: str) -> None:
     data = tones.write_corpus(tmp_path / "data", train=12, dev=2)
-    settings = (f"model.w2v_path={pretrained.path}", "checkpoint.save_interval_updates=2")
+    settings = (f"model.base={pretrained.path}", "checkpoint.save_interval_updates=2")
     run = tones.train("smoke_ctc", data, tmp_path, *settings, "optimization.max_update=5")
     path = run / "checkpoints/checkpoint_last.pt"
     assert checkpoints.num_updates(path.with_name(checkpoint_files.BEFORE)) == 4

@@ -73,8 +73,7 @@ EQUAL = {
 def test_two_ranks_are_one_with_twice_the_accumulation(tmp_path: Path, pretrained: Pretrained, experiment: str) -> None:
     """With masks, dropout, negatives and Gumbel noise; layer drop leaves out the same blocks on all ranks at once."""
     data = tones.write_corpus(tmp_path / "data", train=20, dev=3)
-    key = {"smoke_ctc": "model.w2v_path", "smoke_lid": "model.base"}.get(experiment)
-    settings = [f"{key}={pretrained.path}"] if key else []
+    settings = [] if experiment == "smoke_pretrain" else [f"model.base={pretrained.path}"]
     settings += ["optimization.max_update=4", "dataset.validate_interval_updates=4", "dataset.max_tokens=128000"]
     settings += ["optimizer.adam_eps=1e-4", "task.hours_per_update=null", *EQUAL[experiment]]
     one = tones.train(experiment, data, tmp_path / "one", *settings, "optimization.update_freq=[2]")

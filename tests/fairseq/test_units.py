@@ -99,7 +99,7 @@ def test_letters_are_trained_as_if_there_were_no_pieces(chain: Path, tmp_path: P
     data = Path(shutil.copytree(chain / "data", tmp_path / "data"))
     for path in [*data.rglob("*.units"), *data.rglob("dict.units.txt"), *data.rglob("units.*")]:
         path.unlink()
-    base = f"model.w2v_path={chain / 'runs/smoke_pretrain/checkpoints/checkpoint_last.pt'}"
+    base = f"model.base={chain / 'runs/smoke_pretrain/checkpoints/checkpoint_last.pt'}"
     run = tones.train("smoke_ctc", data, tmp_path / "runs", *SHORT, base)
     ours, theirs = (
         checkpoints.load_checkpoint(folder / "checkpoints/checkpoint_last.pt")
@@ -181,8 +181,7 @@ def train(chain: Path, tmp_path: Path) -> Callable[..., Path]:
     def start(spoil: Callable[[Path], object], *overrides: str, experiment: str = "smoke_lsah") -> Path:
         data = Path(shutil.copytree(chain / "data", tmp_path / "data", dirs_exist_ok=True))
         spoil(data)
-        key = "model.base" if experiment == "smoke_lsah" else "model.w2v_path"
-        base = f"{key}={chain / 'runs/smoke_pretrain/checkpoints/checkpoint_last.pt'}"
+        base = f"model.base={chain / 'runs/smoke_pretrain/checkpoints/checkpoint_last.pt'}"
         return tones.train(experiment, data, tmp_path / "runs", *SHORT, base, *overrides)
 
     return start

@@ -117,7 +117,7 @@ def test_finished_run_does_nothing(chain: Path) -> None:
 def test_dense_training_starts_from_a_dense_checkpoint_without_its_head(chain: Path) -> None:
     dense = chain / "runs/smoke_ctc/checkpoints/checkpoint_last.pt"
     french = tones.write_corpus(chain / "french", langs=["fra"])  # fewer letters than the base has
-    settings = (f"model.w2v_path={dense}", "name=again", "optimization.max_update=4", "optimization.lr=[1e-9]")
+    settings = (f"model.base={dense}", "name=again", "optimization.max_update=4", "optimization.lr=[1e-9]")
     run = tones.train("smoke_ctc", french, chain / "runs", *settings, "dataset.disable_validation=true")
     before, after = checkpoints.read_base(dense), checkpoints.read_base(run / "checkpoints/checkpoint_last.pt")
     assert after.head is not None and before.head is not None and len(after.head[1]) < len(before.head[1])
