@@ -9,7 +9,7 @@ from omegaconf import II, MISSING
 
 @dataclass
 class DenseConfig(Wav2Vec2CtcConfig):
-    """fairseq's own, and `base`. Stock fairseq reads checkpoints with it: it leaves out what it does not know."""
+    """fairseq's own, and `base`."""
 
     base: str = field(default=MISSING, metadata={"help": "checkpoint or Hugging Face folder to start from"})
     w2v_path: str = II("model.base")
