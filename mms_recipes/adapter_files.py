@@ -147,7 +147,9 @@ def read_adapters(path: str | Path) -> Mapping[str, Adapter]:
     if is_folder_of_adapters(path):
         found = {file.stem: file for file in sorted(Path(path).glob("*.safetensors"))}
         if not found:
-            raise FileNotFoundError(f"{path}: no adapters (*.safetensors) in this folder")
+            below = Path(path, "adapters")
+            meant = f"; did you mean {below}?" if below.is_dir() else ""
+            raise FileNotFoundError(f"{path}: no adapters (*.safetensors) in this folder{meant}")
         return OnDemand(list(found), lambda lang: _of_file(found[lang]))
     checkpoint = load_checkpoint(path)
     if "adapter" not in checkpoint:

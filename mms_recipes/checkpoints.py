@@ -39,11 +39,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if reading.is_huggingface(path):
         return stock_checkpoints.to_checkpoint(reading.read(path))
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; give the path of a .pt file or a Hugging Face folder")
+        raise FileNotFoundError(f"{path}: {_instead_of_file(path)}; expected a .pt file or a Hugging Face folder")
     try:
         with _without_collector():
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path) and path.read_bytes()[:1] != pickle.PROTO:
+            raise ValueError(f"{path}: not a torch checkpoint") from None
         raise ValueError(
             f"{path}: refused: it holds Python objects that a checkpoint has no need of ({_unsafe(path, error)}); "
             "reading them would run code from the file. Take one that holds only tensors, from a source you trust"
@@ -54,6 +56,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside; found {_describe(state)}")
     return state
+
+
+def _instead_of_file(path: Path) -> str:
+    if not path.is_dir():
+        return "no such checkpoint"
+    return "a folder of adapters, which recognise speech" if any(path.glob("*.safetensors")) else "a folder"
 
 
 @contextlib.contextmanager
@@ -177,7 +185,8 @@ def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
     elif name == "wav2vec2":
         cfg_encoder = cfg
     else:
-        raise ValueError(f"{path}: a {name!r} model, expected wav2vec2 (pretraining) or wav2vec_ctc (fine-tuned)")
+        what = "model that identifies languages" if name in stock_checkpoints.LID_MODELS else f"{name!r} model"
+        raise ValueError(f"{path}: a {what}, expected wav2vec2 (pretraining) or wav2vec_ctc (recognises speech)")
     base = Base(
         path=Path(path),
         cfg=fairseq_configs.of_encoder(cfg_encoder.model),

@@ -54,6 +54,7 @@ class DecodingConfig:
 class BeamConfig(DecodingConfig):
     """Beam search with an n-gram model. Weights that are null come from <lm>/<lang>/decoding.json, else the default."""
 
+    search: str = field(default="lm", metadata={"help": "lm (words where there is a lexicon), word_lm or letter_lm"})
     lm: str = field(
         default=MISSING,
         metadata={"help": "folder of <lang>/lm.bin and, for words, <lang>/lexicon.txt, as tools/build_lm.py makes it"},
@@ -190,6 +191,8 @@ def refuse_early_preset(overrides: Sequence[str]) -> None:
 def unknown_key(full_key: str, schema: type | None) -> str:
     """Say that there is no such key and name the nearest that there are; `schema` is the dataclass it was sought in."""
     section, _, key = full_key.rpartition(".")
+    if schema is DecodingConfig and key in {item.name for item in fields(BeamConfig)}:
+        return f"{full_key}: is of a beam search, and this is greedy; add decoding=lm"
     known = [item.name for item in fields(schema)] if schema and is_dataclass(schema) else []
     near = difflib.get_close_matches(key, known, n=3)
     shown = ", ".join(f"{section}.{name}".lstrip(".") for name in near or sorted(known))

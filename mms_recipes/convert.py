@@ -10,7 +10,6 @@ test signal, and the largest difference is shown.
 import argparse
 import logging
 import sys
-import warnings
 from pathlib import Path
 
 from mms_recipes import runner
@@ -21,7 +20,6 @@ from mms_recipes.lid import classes as lid_classes
 def main() -> int:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of fairseq's way to normalise weights
     converter.convert(
         args.source,
         args.target,

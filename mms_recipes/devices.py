@@ -135,8 +135,13 @@ def settle_precision(cfg: DictConfig) -> None:
 
 
 def choose(name: str) -> torch.device:
-    """The device to run a trained model on: `auto` is CUDA where it is there."""
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """The device to run a trained model on: `auto` is CUDA where it is there. Raises ValueError for one that is not."""
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise ValueError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices here; give cpu or auto")
     if device.type == "cpu":
         keep_freed_memory()
     return device

@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
             return
         scores = out / "scores.json"
         print(comparison_table({cfg.name: scores}) if cfg.lid is None else lid_files.table(read_scores(scores)))
-        print(f"full report: {out}")
+        print(f"scores: {out}; as a page: python -m mms_recipes.report {out}")
 
 
 if __name__ == "__main__":

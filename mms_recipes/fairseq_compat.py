@@ -12,6 +12,7 @@ import datetime
 import functools
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,7 @@ def apply() -> None:
     if _applied:
         return
     _applied = True
+    warnings.filterwarnings("ignore", message=".*weight_norm.*", category=FutureWarning)  # of fairseq's positions
     fairseq_import.import_fairseq()
     allow_checkpoint_objects()
     save_atomically()

@@ -69,6 +69,8 @@ def explain(error: Exception) -> str:
     if isinstance(cause, InterpolationToMissingValueError):  # of the run's folder
         key = said.rpartition(" ")[2]
         return NO_EXPERIMENT.format(experiments()) if key == "name" else f"not given: add {key}=... to the command"
+    if "is not a ListConfig" in said:
+        return f"{where.rstrip('.:')}: expected a list, as in 'langs=[eng,fra]'"
     if isinstance(cause, (KeyError, AttributeError)):
         said = config.unknown_key(str(cause.full_key), cause.object_type)
     return said if cause is error else f"{where.rstrip('.:')}: {said}"
@@ -103,7 +105,7 @@ def _train_first(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
     """Train as the rank that has the folder and tells how it goes."""
     last = run_folders.last(asked, run_folder)
     resuming = last.exists()
-    if is_done(cfg, last):
+    if resuming:  # before anything is told of this run: it stays what it is
         run_folders.refuse_other_config(asked, run_folder)
     told = progress.recorded(run_folder, cfg.optimization.max_update, resuming)
     try:

@@ -31,7 +31,7 @@ def prepared(arguments: Sequence[str]) -> list[str]:
     chosen = [word.partition("=")[2] for word in arguments if word.startswith("hydra/launcher=")]
     for plugin in (LAUNCHERS[name] for name in chosen if name in LAUNCHERS):
         if importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
-            raise ValueError(f"hydra/launcher={chosen[-1]}: not installed; pip install 'mms-recipes[cluster]'")
+            raise ValueError(f"hydra/launcher={chosen[-1]}: not installed; pip install '.[cluster]'")
     if chosen and not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments}:
         raise ValueError(f"hydra/launcher={chosen[-1]}: without -m Hydra would train here; add -m to the command")
     if "--dry-run" not in arguments:

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
@@ -27,7 +26,6 @@ from mms_recipes.transcription.transcripts import Transcript
 def main() -> int:
     args = arguments()
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq made it DEBUG
-    warnings.filterwarnings("ignore", message=".*weight_norm.*")  # fairseq's positions
     found = sources.find(args.files, sys.stdin.buffer, args.null)
     with transcripts.open_output(args.out, args.format, found, sys.stdout.buffer) as write:
         limits = Limits(args.batch_seconds, args.whole_seconds, args.window_seconds)

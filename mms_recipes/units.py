@@ -82,7 +82,7 @@ def _sentencepiece() -> ModuleType:
         import sentencepiece
     except ImportError as error:  # part of the extra [decoding]: letters do without
         raise ValueError(
-            f"sentencepiece units need sentencepiece ({error}); install it with pip install 'mms-recipes[decoding]'"
+            f"sentencepiece units need sentencepiece ({error}); install it with pip install '.[decoding]'"
         ) from None
     return sentencepiece
 

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(table)
-    print(f"full report: {args.out}")
+    print(f"scores: {args.out}; as a page: python -m mms_recipes.report {args.out}")
     return 0
 
 

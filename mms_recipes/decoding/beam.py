@@ -246,7 +246,7 @@ def _flashlight() -> _Flashlight:
         from flashlight.lib.text.decoder import kenlm
     except ImportError as error:
         raise ValueError(
-            f"beam search needs flashlight-text ({error}); install it with pip install 'mms-recipes[decoding]', or "
+            f"beam search needs flashlight-text ({error}); install it with pip install '.[decoding]', or "
             "take decoding=greedy"
         ) from None
     return _Flashlight(decoder, dictionary, kenlm)

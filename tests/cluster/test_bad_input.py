@@ -58,7 +58,7 @@ def test_a_failed_job_says_why(cluster: Path, base: Path, data: Path, tmp_path: 
     assert part["state"] == "failed" and "dev.ltr" in part["reason"] and "\n" not in part["reason"]
     told = subprocess.run(["scontrol", "show", "job", part["job"]], capture_output=True, text=True, check=True).stdout
     assert "JobState=FAILED" in told
-    watch = jobs.run(["python", "-m", "mms_recipes.status", str(tmp_path / "runs/smoke_lsah"), "--watch"])
+    watch = jobs.run([sys.executable, "-m", "mms_recipes.status", str(tmp_path / "runs/smoke_lsah"), "--watch"])
     assert watch.returncode == 1 and "failed" in watch.stdout
 
 

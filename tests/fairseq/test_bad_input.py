@@ -21,7 +21,7 @@ from mms_recipes.criterions import ctc
 from mms_recipes.evaluation import evaluator
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.tasks.finetuning import FinetuningTask
-from tests.fairseq import tones
+from tests.fairseq import lid_models, tones
 
 LANGS = ("eng", "fra")
 SHORT = ("optimization.max_update=2", "dataset.validate_interval_updates=1", "task.update_seconds=3")
@@ -337,7 +337,7 @@ def test_what_is_no_checkpoint_is_refused_as_base(
     torch.save(state | {"cfg": {"model": {"_name": "hubert"}, "task": {}}}, tmp_path / "hubert.pt")
     torch.save(state | {"extra": Evil()}, tmp_path / "evil.pt")
     told = {
-        "none.pt": "no such checkpoint; give the path of a .pt file",
+        "none.pt": "no such checkpoint; expected a .pt file",
         "text.pt": r"(not a torch checkpoint|refused)",
         "cut.pt": r"(not a torch checkpoint, or cut off|refused)",
         "hubert.pt": "a 'hubert' model, expected wav2vec2",
@@ -459,9 +459,42 @@ def adapters(good: Path) -> Path:
     return tones.train("smoke_lsah", good / "data", good / "adapted", *settings) / "adapters"
 
 
+def test_a_command_that_is_refused_leaves_a_run_as_it_is(good: Path, adapters: Path) -> None:
+    status = adapters.parent / "status.json"
+    before = status.read_text()
+    settings = (*SHORT, f"model.base={good / 'base.pt'}", "optimization.max_update=99", "optimization.lr=[0.9]")
+    with pytest.raises(ValueError, match=r"made with another configuration \(optimization\.lr"):
+        tones.train("smoke_lsah", good / "data", good / "adapted", *settings)
+    assert status.read_text() == before and '"done"' in before
+
+
 def evaluate(checkpoint: Path, data: Path, out: Path, **settings: object) -> Path:
     given = {"checkpoint": str(checkpoint), "data": str(data), "out": str(out)} | settings
     return evaluator.evaluate(OmegaConf.merge(OmegaConf.structured(config.EvaluateConfig), given))  # type: ignore[arg-type]
+
+
+def test_what_was_typed_wrong(good: Path, adapters: Path, tmp_path: Path) -> None:
+    data = good / "data"
+    with pytest.raises(ValueError, match=r"device 'gpu': expected auto, cpu, cuda or cuda:N"):
+        evaluate(adapters, data, tmp_path / "out", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"device 'cuda': torch sees 0 CUDA devices here; give cpu or auto"):
+            evaluate(adapters, data, tmp_path / "out", device="cuda")
+    with pytest.raises(FileNotFoundError, match=r"no adapters .* in this folder; did you mean .*adapters\?"):
+        evaluate(adapters.parent, data, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"a folder of adapters, which recognise speech; expected a \.pt"):
+        checkpoints.load_checkpoint(adapters)
+    lid = lid_models.write_stock(tmp_path / "lid.pt", lid_models.stock())
+    with pytest.raises(ValueError, match=r"lid\.pt: a model that identifies languages, expected wav2vec2"):
+        checkpoints.read_base(lid)
+    (tmp_path / "notes.pt").write_text("# notes")
+    with pytest.raises(ValueError, match=r"notes\.pt: not a torch checkpoint$"):
+        checkpoints.load_checkpoint(tmp_path / "notes.pt")
+    given = ["checkpoint=a", "data=b", "out=c"]
+    code, output = command("evaluate", *given, "decoding.lm=lms", folder=tmp_path)
+    assert code == 1 and "decoding.lm: is of a beam search, and this is greedy; add decoding=lm" in output
+    code, output = command("evaluate", *given, "langs=eng", folder=tmp_path)
+    assert code == 1 and "expected a list, as in 'langs=[eng,fra]'" in output
 
 
 def test_evaluation_needs_something_to_load(good: Path, tmp_path: Path) -> None:

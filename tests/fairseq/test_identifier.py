@@ -172,7 +172,7 @@ def test_start_from_pretraining(pretrained: Pretrained, batch: tuple[torch.Tenso
 def test_another_kind_of_model(tmp_path: Path, pretrained: Pretrained) -> None:
     with pytest.raises(ValueError, match=r"holds a model for \w+, expected one for language identification; train one"):
         load_identifier(pretrained.path, CPU)
-    with pytest.raises(FileNotFoundError, match=r"no such checkpoint; give the path of a .pt file or a Hugging Face"):
+    with pytest.raises(FileNotFoundError, match=r"a folder; expected a .pt file or a Hugging Face"):
         load_identifier(tmp_path, CPU)
 
 

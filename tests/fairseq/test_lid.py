@@ -340,7 +340,7 @@ def test_base_of_another_normalisation_or_none(tmp_path: Path, pretrained: Pretr
         tones.train("smoke_lid", data, tmp_path, f"model.base={tmp_path / 'nothing.pt'}")
     empty = tmp_path / "folder"
     empty.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"folder: no such checkpoint; give the path of a .pt file or a Hug"):
+    with pytest.raises(FileNotFoundError, match=r"folder: a folder; expected a .pt file or a Hug"):
         tones.train("smoke_lid", data, tmp_path, f"model.base={empty}")
 
 

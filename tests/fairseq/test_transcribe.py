@@ -404,7 +404,9 @@ def as_on_the_page(pretrained: Pretrained, tmp_path: Path, monkeypatch: pytest.M
     adapters = write_adapters(tmp_path / "outputs/demo_lsah/adapters", pretrained.path)
     italian = adapter_files.read_adapter(adapters / "fra.safetensors")
     adapter_files.write_adapter(adapters, replace(italian, lang="ita"))
-    lid_models.write_stock(tmp_path / "outputs/lid.pt", lid_models.stock())
+    lid = tmp_path / "outputs/demo_lid/checkpoints/checkpoint_best.pt"
+    lid.parent.mkdir(parents=True)
+    lid_models.write_stock(lid, lid_models.stock())
     (tmp_path / "list.tsv").write_text("recordings/two.flac\teng\nrecordings/one.wav\tita\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
