@@ -63,7 +63,7 @@ def test_a_dry_run_of_a_sites_launcher() -> None:
 
 def test_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"hydra/launcher=slurm: not installed; pip install 'mms-recipes\[cluster\]'"):
+    with pytest.raises(ValueError, match=r"hydra/launcher=slurm: not installed; pip install '\.\[cluster\]'"):
         train.prepared(["-m", "hydra/launcher=slurm"])
 
 

@@ -210,7 +210,7 @@ def test_a_run_does_not_go_on_in_other_units(chain: Path, train: Callable[..., P
     train(lambda data: None, PIECES)
     more = "optimization.max_update=3"
     with pytest.raises(ValueError, match=r"began with task\.units=sentencepiece, now it is task\.units=letters"):
-        train(lambda data: None, more)
+        train(lambda data: None, more, "accept_changes=true")
 
     def learn_more(data: Path) -> None:
         (data / "fra/train.wrd").write_text((data / "fra/train.wrd").read_text().replace("a", "b"))

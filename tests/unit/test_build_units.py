@@ -188,8 +188,8 @@ def test_without_sentencepiece_the_remedy_is_told(manifests: Path, capsys: pytes
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(sys.modules, "sentencepiece", None)  # as if it were not installed
         assert build_units.main([str(manifests), "--langs", "eng"]) == 1
-        assert "install it with pip install 'mms-recipes[decoding]'" in capsys.readouterr().err
-        with pytest.raises(ValueError, match=r"install it with pip install 'mms-recipes\[decoding\]'"):
+        assert "install it with pip install '.[decoding]'" in capsys.readouterr().err
+        with pytest.raises(ValueError, match=r"install it with pip install '\.\[decoding\]'"):
             read_units(manifests / "eng" / PIECES_MODEL)
         assert LETTERS.encode("a b") == ["a", "|", "b", "|"]  # letters do without
 
