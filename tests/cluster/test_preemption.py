@@ -167,15 +167,21 @@ def test_killed_rank_fails_fast_and_goes_on(
     assert_equal(run, whole(OFTEN, 2))
 
 
-def test_vanished_node_is_replaced(cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path) -> None:
-    """Its slurmd and all that it ran are killed at once; Slurm notices, and requeues the job on the other node."""
-    jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *OFTEN)
-    run = tmp_path / "smoke_lsah"
+def training_on_a_node(base: Path, data: Path, folder: Path) -> tuple[Path, str, str]:
+    """Submit a run and wait for its first updates; return its folder, its job and the node that has it."""
+    jobs.submit("smoke_lsah", data, folder, f"model.base={base}", *OFTEN)
+    run = folder / "smoke_lsah"
     job = submitted(run)
     wait_for_updates(run, job, 6)
     node = re.search(r"BatchHost=(\w+)", details(job))
     assert node is not None
-    slurm.kill(cluster / f"slurmd.{node[1]}.pid", signal.SIGKILL)
+    return run, job, node[1]
+
+
+def test_vanished_node_is_replaced(cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path) -> None:
+    """Its slurmd and all that it ran are killed at once; Slurm notices, and requeues the job on the other node."""
+    run, job, node = training_on_a_node(base, data, tmp_path)
+    slurm.kill(cluster / f"slurmd.{node}.pid", signal.SIGKILL)
     for process in (*step_daemons(job), *processes(job)):  # first what would tell Slurm that the job has ended
         os.kill(process, signal.SIGKILL)
     try:
@@ -183,21 +189,16 @@ def test_vanished_node_is_replaced(cluster: Path, base: Path, data: Path, whole:
         assert "Restarts=1" in details(job)
         assert_equal(run, whole(OFTEN, 1))
     finally:
-        slurm.start_node(cluster, node[1])
+        slurm.start_node(cluster, node)
 
 
 def test_lost_node_whose_job_lives_on(
     cluster: Path, base: Path, data: Path, whole: Undisturbed, tmp_path: Path
 ) -> None:
     """Slurm loses the node and starts the job on the other, which waits until the first is dead, and then goes on."""
-    jobs.submit("smoke_lsah", data, tmp_path, f"model.base={base}", *OFTEN)
-    run = tmp_path / "smoke_lsah"
-    job = submitted(run)
-    wait_for_updates(run, job, 6)
-    node = re.search(r"BatchHost=(\w+)", details(job))
-    assert node is not None
+    run, job, node = training_on_a_node(base, data, tmp_path)
     (first,) = processes(job)
-    slurm.kill(cluster / f"slurmd.{node[1]}.pid", signal.SIGKILL)
+    slurm.kill(cluster / f"slurmd.{node}.pid", signal.SIGKILL)
     os.kill(first, signal.SIGSTOP)  # or it would have finished before Slurm notices
     try:
         deadline = time.monotonic() + jobs.SECONDS
@@ -215,7 +216,7 @@ def test_lost_node_whose_job_lives_on(
         assert "Restarts=1" in details(job) and checkpoints.damage(last) is None
         assert_equal(run, whole(OFTEN, 1))
     finally:
-        slurm.start_node(cluster, node[1])
+        slurm.start_node(cluster, node)
 
 
 def said(run: Path, job: str) -> str:
