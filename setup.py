@@ -22,6 +22,7 @@ REQUIREMENTS = [
     "tqdm",
     "rapidfuzz",
     "safetensors",
+    "pydantic>=2.7,<3",  # what files of others hold is checked by type
     # `import fairseq` fails without these three; its other requirements (cffi, cython, regex, packaging, torchaudio)
     # are not imported on the way to anything that the recipes use
     "bitarray",
