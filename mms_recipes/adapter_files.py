@@ -10,7 +10,7 @@ import safetensors
 import torch
 from fairseq.data import Dictionary
 
-from mms_recipes import __version__, licences
+from mms_recipes import __version__, files, licences
 from mms_recipes.checkpoints import Base, base_of, load_checkpoint
 from mms_recipes.formats import stock_checkpoints
 from mms_recipes.formats.huggingface import weights
@@ -69,7 +69,7 @@ def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
     if adapter.units.model:
         described["units"] = adapter.units.to_text()
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in described.items()}
-    path = Path(folder) / f"{adapter.lang}.safetensors"
+    path = files.inside(Path(folder), f"{adapter.lang}.safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         weights.write_tensors(path, adapter.tensors, metadata)
@@ -94,6 +94,7 @@ def read_adapter(path: str | Path) -> Adapter:
         raise ValueError(f"{path}: not an adapter file, or cut off ({error})") from error
     if metadata.pop("format", None) != ADAPTER_FORMAT:
         raise ValueError(f"{path}: not an adapter of mms_recipes; expected format {ADAPTER_FORMAT!r} in its header")
+    files.plain_name(metadata.get("lang", ""), f"{path}: lang")
     return Adapter(tensors=tensors, path=str(path), units=units, **metadata)
 
 
@@ -165,7 +166,9 @@ def _of_file(path: Path) -> Adapter:
 
 
 def adapters_of(checkpoint: Mapping[str, Any], path: str | Path, base_hash: str) -> Mapping[str, Adapter]:
-    """Adapters by language of a one-file checkpoint that is read already."""
+    """Adapters by language of a one-file checkpoint that is read already. Raises ValueError for a name that is none."""
+    for lang in checkpoint["adapter"]:
+        files.plain_name(lang, f"{path}: adapter")
     return OnDemand(list(checkpoint["adapter"]), lambda lang: _adapter(checkpoint, lang, str(path), base_hash))
 
 

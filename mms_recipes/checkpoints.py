@@ -145,6 +145,7 @@ class Base:
     encoder_state: dict[str, torch.Tensor]
     head: tuple[torch.Tensor, torch.Tensor] | None = None
     dictionary: Dictionary | None = None
+    languages: list[str] = field(default_factory=list)  # that have adapters and heads of their own in the file
     checkpoint: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -158,7 +159,13 @@ class Base:
         return state_hash(self.encoder_state)
 
     def require_head(self) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Weight (V, C), bias (V,) and letters of the CTC head. Raises ValueError for a pretraining checkpoint."""
+        """Weight (V, C), bias (V,) and letters of the dense CTC head. Raises ValueError where there is none."""
+        if self.languages:
+            raise ValueError(
+                f"{self.path}: has adapters and no dense head: each of its {len(self.languages)} languages "
+                f"({', '.join(self.languages[:3])}{', ...' * (len(self.languages) > 3)}) has a head of its own; set "
+                "model.head_init=random model.adapter_init=kaiming, or give the dense model (experiment=ctc_*)"
+            )
         if self.head is None or self.dictionary is None:
             raise ValueError(
                 f"{self.path}: has no CTC head with a dictionary; give a dense CTC checkpoint (experiment=ctc_*)"
@@ -194,7 +201,8 @@ def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
         encoder_state=frozen_part(weights),
         checkpoint=checkpoint,
     )
-    if CTC_HEAD + "weight" in checkpoint["model"]:
+    base.languages = list(checkpoint.get("adapter") or ())
+    if CTC_HEAD + "weight" in checkpoint["model"] and not base.languages:
         base.head = (checkpoint["model"][CTC_HEAD + "weight"], checkpoint["model"][CTC_HEAD + "bias"])
         base.dictionary = (checkpoint.get("task_state") or {}).get("target_dictionary")
     return base

@@ -1,13 +1,38 @@
-"""Files written in one step, so that nobody ever meets half of one, and what is in a file in short (SHA-256)."""
+"""Files written in one step, so that nobody ever meets half of one; names that may become names of files; SHA-256."""
 
 import contextlib
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mms_recipes import parsing
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of writing that do not name the file
+
+NAME = re.compile(r"\w[\w.-]*")
+NAME_BYTES = 128  # of 255 that file systems take, with room for what is put around it
+
+
+def plain_name(name: str, where: str | Path, what: str = "language") -> str:
+    """Return a name that a file gave, which is to be the name of a file or a folder.
+
+    Raises ValueError for what could lead elsewhere (slashes, "..", nothing, a first character that is no letter), or is
+    no name (control characters, more than NAME_BYTES); `where` it was found, and `what` it names, are in the message.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name.encode("utf-8", "replace")) > NAME_BYTES:
+        raise ValueError(
+            f"{where}: {what} {parsing.shown(name)} cannot be the name of a file; expected letters, digits, '_', '-' "
+            f"and '.', at most {NAME_BYTES} bytes, as in eng or urd-script_arabic"
+        )
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of a file or folder right in `folder`. Raises ValueError as `plain_name`."""
+    return folder / plain_name(name, folder, "the name")
 
 
 @contextlib.contextmanager

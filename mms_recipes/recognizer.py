@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from fairseq.data import Dictionary
 
-from mms_recipes import adapter_files, checkpoints, text
+from mms_recipes import adapter_files, checkpoints, files, text
 from mms_recipes.decoding.beam import Hypothesis
 from mms_recipes.decoding.greedy import greedy
 from mms_recipes.manifest import SAMPLE_RATE
@@ -149,7 +149,7 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
     `checkpoint` as in `load_recognizer`. Raises FileNotFoundError or ValueError: nothing there, not of this language.
     """
     if adapter_files.is_folder_of_adapters(checkpoint):
-        adapter = adapter_files.read_adapter(Path(checkpoint) / f"{lang}.safetensors")
+        adapter = adapter_files.read_adapter(files.inside(Path(checkpoint), f"{lang}.safetensors"))
         return adapter.letters, adapter.units
     state = checkpoints.load_checkpoint(checkpoint)
     if "adapter" in state:

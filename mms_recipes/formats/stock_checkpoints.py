@@ -4,7 +4,6 @@ What is written loads there without this package: tasks and models are named as 
 know (`licence`, `provenance`) stand where it does not look.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD
 LID_MODELS = ("wav2vec_classification", "mms_lid")
 UNITS = "units"  # in a task_state, beside the dictionary: language -> LanguagePart.units
 OF_CLASSES = "give the dict.lang.txt or config.json that came with it (--classes)"
-LANG = re.compile(r"\w[\w.-]*")  # languages become file names
 
 
 # ---- from fairseq's form
@@ -87,11 +85,10 @@ def _add_classes(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tens
 
 
 def _add_adapters(found: Portable, table: Mapping[str, Any]) -> None:
-    strange = next((lang for lang in table if not LANG.fullmatch(str(lang))), None)
-    if strange is not None or not table:
-        raise ValueError(
-            f"{found.where}: language {strange!r} cannot be the name of a file; found {len(table)} languages"
-        )
+    if not table:
+        raise ValueError(f"{found.where}: no languages in its table ('adapter')")
+    for lang in table:
+        files.plain_name(lang, f"{found.where}: adapter")
     found.kind = Kind.lsah
     found.encoder = found.frozen
     found.adapters = OnDemand(list(table), lambda lang: _language_part(table[lang], lang, found.where))

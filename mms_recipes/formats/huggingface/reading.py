@@ -13,7 +13,7 @@ from typing import Any
 import safetensors
 import torch
 
-from mms_recipes import licences
+from mms_recipes import files, licences
 from mms_recipes.formats import fairseq_configs
 from mms_recipes.formats.huggingface import configs, names, weights
 from mms_recipes.formats.huggingface.vocabularies import Vocabularies, read_json
@@ -129,14 +129,14 @@ def _add_adapters(found: Portable, folder: Path, rest: dict[str, torch.Tensor]) 
     inside = {name: tensor for name, tensor in found.encoder.items() if ".adapter_layer." in name}
     found.encoder = found.frozen
     vocabularies = Vocabularies(folder)
-    files = adapter_files(folder)
-    strange = sorted(set(files) - set(vocabularies.langs))
+    there = adapter_files(folder)
+    strange = sorted(set(there) - set(vocabularies.langs))
     if vocabularies.nested and strange:
         raise ValueError(
-            f"{files[strange[0]]}: no vocabulary for {strange[0]!r} in {vocabularies.file}; they are not of one model"
+            f"{there[strange[0]]}: no vocabulary for {strange[0]!r} in {vocabularies.file}; they are not of one model"
         )
-    own = _language_inside(vocabularies, folder) if not files else vocabularies.default_lang
-    if own in files or (files and not vocabularies.nested):
+    own = _language_inside(vocabularies, folder) if not there else vocabularies.default_lang
+    if own in there or (there and not vocabularies.nested):
         own = None  # the adapter inside the model is one of those that have files of their own
     units = _units(folder)
     base_hash = functools.cache(lambda: found.hash)
@@ -146,15 +146,18 @@ def _add_adapters(found: Portable, folder: Path, rest: dict[str, torch.Tensor]) 
         if lang == own:
             tensors, weight, bias = inside, head["proj.weight"], head["proj.bias"]
         else:
-            _require_base(files[lang], base_hash)
-            tensors, weight, bias = _read_adapter(files[lang], found.cfg.encoder_layers)
+            _require_base(there[lang], base_hash)
+            tensors, weight, bias = _read_adapter(there[lang], found.cfg.encoder_layers)
         symbols, weight, bias = vocabularies.to_fairseq(lang if vocabularies.nested else None, weight, bias)
         whole = {ENCODER + name: tensor for name, tensor in tensors.items()}
-        _require_shapes(whole, expected, files.get(lang, folder))
+        _require_shapes(whole, expected, there.get(lang, folder))
         whole |= {CTC_HEAD + "weight": weight, CTC_HEAD + "bias": bias}
         return LanguagePart(whole, symbols, units.get(lang, ""))
 
-    found.adapters = OnDemand(sorted({*files, *([own] if own else [])}), part)
+    langs = sorted({*there, *([own] if own else [])})
+    for lang in langs:
+        files.plain_name(lang, folder)
+    found.adapters = OnDemand(langs, part)
 
 
 def _language_inside(vocabularies: Vocabularies, folder: Path) -> str:

@@ -29,8 +29,8 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     if not isinstance(shards, dict):
         raise ValueError(f"{file}: no weight_map inside")
     tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(shards.values())):
-        path = folder / Path(str(shard)).name  # never outside the folder
+    for shard in sorted(set(shards.values()), key=str):
+        path = folder / files.plain_name(shard, f"{file}: weight_map", "file")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there, but {file.name} names it; download the whole folder")
         tensors |= read_tensors(path)

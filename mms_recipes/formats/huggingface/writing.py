@@ -114,7 +114,7 @@ def _write_adapters(folder: Path, model: Portable) -> None:
             "provenance": list(model.origin.provenance),
         }
         metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in described.items()}
-        _save(_adapter(model, lang), folder / f"adapter.{lang}.safetensors", metadata)
+        _save(_adapter(model, lang), files.inside(folder, f"adapter.{lang}.safetensors"), metadata)
     _write_tokenizer(folder, vocabularies, default_lang(model), units)
 
 
