@@ -3,8 +3,9 @@
 Dense checkpoints, folders of adapters and one-file checkpoints look the same from here.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,23 +20,55 @@ from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.transcription import routing
 from mms_recipes.units import Units
 
+_adding = threading.Lock()  # for those who add languages; whoever uses them takes the heads that are there
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What turns the encoder's output into letters: one dense head for all languages, or adapters and a head for each.
+
+    `dictionaries` are the heads' letters by language; the key "" stands for every language (dense). Heads are never
+    changed: with one language more they are other heads, so any number of threads may use them.
+    """
+
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
+    adapters: AdapterStack | None = None
+    head: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def dictionary(self, lang: str) -> Dictionary:
+        """The letters of a language's head. Raises ValueError when there is no adapter for it."""
+        found = self.dictionaries.get("", self.dictionaries.get(lang))
+        if found is None:
+            have = ", ".join(sorted(self.dictionaries)[:10])
+            raise ValueError(f"no adapter for {lang!r}; there are {len(self.dictionaries)}: {have}")
+        return found
+
 
 @dataclass
 class Recognizer:
-    """An encoder, and either one dense head for all languages or adapters and a head for each.
+    """An encoder and the heads that were read so far. Threads may share it, also while one of them adds languages.
 
-    `dictionaries` are the heads' letters by language; the key "" stands for every language (dense). `source` has the
-    adapters that `add_languages` can read (None: dense).
+    `source` has the adapters that `add_languages` can read (None: dense).
     """
 
     encoder: FrozenEncoder
     normalize: bool
-    dictionaries: dict[str, Dictionary]
+    heads: Heads
     base_hash: str
-    adapters: AdapterStack | None = None
-    head: tuple[torch.Tensor, torch.Tensor] | None = None
     source: Mapping[str, adapter_files.Adapter] | None = None
     path: str | Path = ""  # where all of this was read, for messages
+
+    @property
+    def dictionaries(self) -> Mapping[str, Dictionary]:
+        return self.heads.dictionaries
+
+    @property
+    def adapters(self) -> AdapterStack | None:
+        return self.heads.adapters
+
+    @property
+    def head(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        return self.heads.head
 
     @property
     def available(self) -> list[str] | None:
@@ -48,46 +81,52 @@ class Recognizer:
         return self.encoder.receptive_field[1] / SAMPLE_RATE
 
     def add_languages(self, langs: Sequence[str]) -> None:
-        """Read the adapters of languages that are not there yet; a dense head needs none.
+        """Read the adapters of languages that are not there yet, all of them or none; a dense head needs none.
 
         Raises ValueError when there is none for a language, or one of another base.
         """
-        new = [lang for lang in dict.fromkeys(langs) if lang not in self.dictionaries]
-        if self.source is None or not new:
+        if self.source is None or all(lang in self.dictionaries for lang in langs):
             return
-        routing.require(new, self.source, self.path)
+        with _adding:
+            new = [lang for lang in dict.fromkeys(langs) if lang not in self.dictionaries]
+            routing.require(new, self.source, self.path)
+            found = {lang: self.source[lang] for lang in new}
+            for adapter in found.values():
+                adapter.require_base(self.base_hash)
+            if found:
+                self.heads = self._with(found)
+
+    def _with(self, found: Mapping[str, adapter_files.Adapter]) -> Heads:
+        """Return heads of the languages that are there and of those that were found."""
         states = {lang: self.adapters.language_state(lang) for lang in self.adapters.langs} if self.adapters else {}
-        for lang in new:
-            adapter = self.source[lang]
-            adapter.require_base(self.base_hash)
-            self.dictionaries[lang], states[lang] = adapter.dictionary(), adapter.tensors
-        width = states[new[0]][ADAPTER.format(0) + "b_a"].shape[1]
-        sizes = [len(self.dictionaries[lang]) for lang in states]
+        states |= {lang: adapter.tensors for lang, adapter in found.items()}
+        dictionaries = dict(self.dictionaries) | {lang: adapter.dictionary() for lang, adapter in found.items()}
+        width = next(iter(states.values()))[ADAPTER.format(0) + "b_a"].shape[1]
+        sizes = [len(dictionaries[lang]) for lang in states]
         stack = AdapterStack(list(states), sizes, len(self.encoder.layers), self.encoder.dim, width)
         for lang, state in states.items():
             stack.load_language_state(lang, state)
-        self.adapters = stack.to(next(self.encoder.parameters()).device).eval()
+        return Heads(dictionaries, stack.to(next(self.encoder.parameters()).device).eval())
 
     def dictionary(self, lang: str) -> Dictionary:
         """The letters of a language's head. Raises ValueError when there is no adapter for it."""
-        found = self.dictionaries.get("", self.dictionaries.get(lang))
-        if found is None:
-            have = ", ".join(sorted(self.dictionaries)[:10])
-            raise ValueError(f"no adapter for {lang!r}; there are {len(self.dictionaries)}: {have}")
-        return found
+        return self.heads.dictionary(lang)
 
     @torch.inference_mode()
     def emissions(
         self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (B, T, V) in float32 and the number of frames (B,) of padded utterances of S samples."""
+        heads = self.heads  # others may take their place meanwhile
+        for lang in langs:
+            heads.dictionary(lang)
         features_BTC, frames_B = self.encoder.features(source_BS, lengths_B)
-        if self.adapters is None:
-            assert self.head is not None
-            weight, bias = (tensor.to(features_BTC) for tensor in self.head)
+        if heads.head is not None:
+            weight, bias = (tensor.to(features_BTC) for tensor in heads.head)
             x_BTC = self.encoder.context(features_BTC, frames_B)
             return torch.nn.functional.linear(x_BTC, weight, bias).float().log_softmax(-1), frames_B
-        stack = self.adapters
+        stack = heads.adapters
+        assert stack is not None
         langs_B = torch.tensor([stack.langs.index(lang) for lang in langs], device=features_BTC.device)
         x_BTC = self.encoder.context(features_BTC, frames_B, lambda number, x: stack.blocks[number](x, langs_B))
         return stack.heads(x_BTC, langs_B).float().log_softmax(-1), frames_B
@@ -131,16 +170,20 @@ def open_recognizer(checkpoint: str | Path, device: torch.device, base: str | Pa
                 f"{source}: the base of these adapters is not there (any more); give its path with base=..."
             )
         found = checkpoints.read_base(source)
-        return Recognizer(_encoder(found, device), found.normalize, {}, found.hash, source=adapters, path=checkpoint)
+        return Recognizer(
+            _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint
+        )
     state = checkpoints.load_checkpoint(checkpoint)
     found = checkpoints.base_of(state, checkpoint)
     if "adapter" in state:
         adapters = adapter_files.adapters_of(state, checkpoint, found.hash)
-        return Recognizer(_encoder(found, device), found.normalize, {}, found.hash, source=adapters, path=checkpoint)
+        return Recognizer(
+            _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint
+        )
     weight, bias, _ = found.require_head()
     assert found.dictionary is not None
-    dense = {"": found.dictionary}
-    return Recognizer(_encoder(found, device), found.normalize, dense, found.hash, head=(weight, bias))
+    heads = Heads({"": found.dictionary}, head=(weight, bias))
+    return Recognizer(_encoder(found, device), found.normalize, heads, found.hash)
 
 
 def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:

@@ -8,12 +8,13 @@ for transcript in Transcriber("outputs/demo_lsah/adapters").transcribe(["one.wav
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import)
 from mms_recipes import devices, languages, recordings
 from mms_recipes.decoding import word_times
 from mms_recipes.decoding.word_times import Timing
-from mms_recipes.recognizer import Recognizer, open_recognizer
+from mms_recipes.recognizer import Heads, Recognizer, open_recognizer
 from mms_recipes.sources import AUTO, Source
 from mms_recipes.transcription import routing
 from mms_recipes.transcription.listener import Heard, Job, Limits, Listener
@@ -33,7 +34,10 @@ BLOCK_BYTES = 1 << 30  # emissions that wait for their beam search
 
 
 class Transcriber:
-    """A dense model, or adapters, ready to write down recordings."""
+    """A dense model, or adapters, ready to write down recordings. Any number of threads may share one.
+
+    It pickles small: another process opens the models again by their paths, which must be there.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,9 @@ class Transcriber:
         `routes`. `lm`: folder of language models (tools/build_lm.py); without, decoding is greedy. Raises
         FileNotFoundError or ValueError when something is not there or does not fit.
         """
-        self.checkpoint, self.lid = checkpoint, lid
+        self.checkpoint = checkpoint
+        paths = {"checkpoint": checkpoint, "base": base, "lid": lid, "lm": lm}
+        self._paths = {name: Path(path).absolute() for name, path in paths.items() if path is not None}
         self.device, self.routes, self.limits = devices.choose(device), routes or Routes(), limits or Limits()
         self.recognizer: Recognizer = open_recognizer(checkpoint, self.device, base)
         fallback = self.routes.fallback
@@ -67,6 +73,11 @@ class Transcriber:
             from mms_recipes.transcription.router import Router
 
             self._router = Router(lid, self.routes, self.recognizer.available, self.device)
+
+    def __reduce__(self) -> tuple[Callable[..., "Transcriber"], tuple[Any, ...]]:
+        """Pickle as the paths of the models, which are opened again, and the heads that were read so far."""
+        options = {**self._paths, "routes": self.routes, "limits": self.limits, "device": str(self.device)}
+        return _open_again, (options, self.recognizer.heads, self.recognizer.base_hash)
 
     def transcribe(
         self, paths: Sequence[str | Path], langs: str | Sequence[str], advance: Advance = _nothing
@@ -154,14 +165,16 @@ class Transcriber:
                 else:
                     done[job.number] = Transcript(job.path, error=str(found))
         self.recognizer.add_languages(list(dict.fromkeys(job.lang for job in jobs)))
-        listener = Listener(self.recognizer, self.limits, keep_emissions=self._search is not None)
+        limits = self.limits
+        listener = Listener(self.recognizer, limits, keep_emissions=self._search is not None)
         by_number, heard = {job.number: job for job in jobs}, {}
         for number, frames in listener.hear(jobs, _nothing if self._search else advance):  # the search takes longer
             if isinstance(frames, Heard):
                 heard[number] = frames
             else:
                 done[number] = Transcript(by_number[number].path, by_number[number].lang, error=str(frames))
-        self.limits = listener.limits  # smaller ones if memory ran out
+        if listener.limits != limits:
+            self.limits = listener.limits  # smaller ones: memory ran out
         for number, text, timing in self._decode(by_number, heard, advance):
             done[number] = _transcript(by_number[number], heard[number], text, timing, routed.get(number))
         return done
@@ -181,6 +194,15 @@ class Transcriber:
             symbols, by_unit = self.recognizer.dictionary(lang).symbols, languages.is_character_scored(lang)
             timing = word_times.time_path(frames.path_T, frames.scores_T, symbols, seconds, by_unit)
             yield number, self.recognizer.words(frames.units(), lang), timing
+
+
+def _open_again(options: dict[str, Any], heads: Heads, base_hash: str) -> Transcriber:
+    """Return the Transcriber that was pickled. Raises ValueError when its base is not there as it was."""
+    found = Transcriber(**options)
+    if found.recognizer.base_hash != base_hash:
+        raise ValueError(f"{options['checkpoint']}: its base is another than when this Transcriber was pickled")
+    found.recognizer.heads = heads
+    return found
 
 
 def _transcript(job: Job, heard: Heard, text: str, timing: Timing, route: Route | None) -> Transcript:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+_starting = threading.Lock()  # else another thread's workers inherit a pipe, which then outlives its own worker
 
 
 def can_fork() -> bool:
@@ -66,16 +67,17 @@ def _start(work: Callable[[int], Any], count: int, workers: int) -> list[tuple[B
     context = multiprocessing.get_context("fork")
     following = context.Value("q", 0)
     pool: list[tuple[BaseProcess, Connection]] = []
-    for _ in range(workers):
-        receiver, sender = context.Pipe(duplex=False)
-        inherited = [receiver, *(earlier for _, earlier in pool)]
-        process = context.Process(target=_serve, args=(work, count, following, sender, inherited), daemon=True)
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside threads; these are torch's, and the work does not use torch
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
-        sender.close()  # so that the pipe ends when its worker does
-        pool.append((process, receiver))
+    with _starting:
+        for _ in range(workers):
+            receiver, sender = context.Pipe(duplex=False)
+            inherited = [receiver, *(earlier for _, earlier in pool)]
+            process = context.Process(target=_serve, args=(work, count, following, sender, inherited), daemon=True)
+            with warnings.catch_warnings():
+                # Python 3.12 warns of forking beside threads; these are torch's, and the work does not use torch
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
+            sender.close()  # so that the pipe ends when its worker does
+            pool.append((process, receiver))
     return pool
 
 
