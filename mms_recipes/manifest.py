@@ -179,11 +179,13 @@ def write_split(
     folder.mkdir(parents=True, exist_ok=True)
     root = root.resolve()
     header = os.path.relpath(root, folder.resolve()) if relative_root else str(root)
+    _check_utf8(header)
     columns: dict[str, list[str]] = {"ltr": [], "wrd": [], "uid": [], "tsv": [header]}
     for row in utterances:
         for text in (row.path, row.letters, row.words, row.uid):
             if any(char in text for char in "\t\n\r"):
                 raise ValueError(f"{row.uid}: {text!r} holds a tab or a line break, which a manifest cannot; rename it")
+            _check_utf8(text)
         if not 0 < row.num_samples <= _MAX_SAMPLES:
             raise ValueError(f"{row.uid}: {row.num_samples} samples, expected 1 to {_MAX_SAMPLES}; leave it out")
         cells = (row.letters, row.words, row.uid, f"{row.path}\t{row.num_samples}")
@@ -237,6 +239,13 @@ def num_frames(num_samples: int | NDArray[np.int32]) -> int | NDArray[np.int32]:
     for kernel, stride in zip(_KERNELS, _STRIDES, strict=True):
         frames = (frames - kernel) // stride + 1
     return max(frames, 0) if isinstance(frames, int) else np.maximum(frames, 0)
+
+
+def _check_utf8(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name!a}: the name is not UTF-8; rename it (convmv -f latin1 -t utf8)") from None
 
 
 def _open(path: Path, remedy: str) -> IO[bytes]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mms_recipes import files, languages
-from mms_recipes.corpora.preparation import Source, SplitSource, SplitSummary, finish, prepare_language
+from mms_recipes.corpora import paths
+from mms_recipes.corpora.preparation import Source, SplitSource, SplitSummary, finish, prepare_language, report_damage
+from mms_recipes.corpora.tables import read_lines
 from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
 
@@ -69,12 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    damaged = [lang for lang, splits_of in summaries.items() if any(s.is_damaged() for s in splits_of.values())]
     hours = sum(summary.hours for each in summaries.values() for summary in each.values())
     print(f"{len(langs)} languages, {hours:.2f} h in {args.out}")
-    if damaged:
-        print(f"audio was missing or broken in {', '.join(damaged)}; --allow-missing accepts that", file=sys.stderr)
-    return 1 if damaged and not args.allow_missing else 0
+    named = {f"{lang} {split}": summary for lang, each in summaries.items() for split, summary in each.items()}
+    return report_damage(named, args.allow_missing)
 
 
 def find_languages(src: Path) -> dict[str, Path]:
@@ -151,15 +151,21 @@ def read_split(job: Job, split: str) -> SplitSource:
 
 def read_table(tsv: Path, column: str, audio: Path) -> Iterator[Source]:
     """Yield the utterances of a FLEURS table: no header, no quoting; ValueError (file:line) for a malformed row."""
-    with tsv.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            cells = line.rstrip("\r\n").split("\t")
-            if len(cells) <= COLUMNS[column] or not cells[1] or Path(cells[1]).name != cells[1]:
-                raise ValueError(
-                    f"{tsv}:{number}: found {line.rstrip()!r}, expected id, file name (without folder), raw "
-                    "transcription and transcription, separated by tabs; get the table again"
-                )
-            yield Source(Path(cells[1]).stem, cells[COLUMNS[column]], audio / cells[1])
+    width = 0
+    for number, line in read_lines(tsv):
+        cells = line.split("\t")
+        width = width or len(cells)
+        if len(cells) <= COLUMNS["transcription"] or not cells[1] or Path(cells[1]).name != cells[1]:
+            raise ValueError(
+                f"{tsv}:{number}: found {line!r}, expected id, file name (without folder), raw transcription and "
+                "transcription, separated by tabs; get the table again"
+            )
+        if len(cells) != width:
+            raise ValueError(
+                f"{tsv}:{number}: found {len(cells)} cells, in the first line {width}; get the table again"
+            )
+        path, _ = paths.find(audio, cells[1])
+        yield Source(Path(cells[1]).stem, cells[COLUMNS[column]], path, f"{tsv}:{number}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ time. ``OUT/`` gets the union of the dictionaries and a ``prepared.json`` of all
 import json
 import os
 import re
+import sys
 import tarfile
 import zlib
 from collections import Counter
@@ -18,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mms_recipes import __version__, audio_files
+from mms_recipes.corpora import paths, segments
+from mms_recipes.corpora.segments import Span
 from mms_recipes.corpora.validation import frames_needed
 from mms_recipes.files import write_text
 from mms_recipes.manifest import (
@@ -30,11 +33,14 @@ from mms_recipes.manifest import (
     write_dictionary,
     write_split,
 )
+from mms_recipes.parsing import shown
 from mms_recipes.text import NORMALIZATIONS, to_letters
 
 # Why an utterance is not in the manifest. The first two are damage; the others are in the nature of the corpus.
 MISSING, BROKEN = "audio missing", "audio broken"
 EMPTY, TWICE, TOO_LONG = "text empty after normalisation", "a second time in the split", "text too long for its audio"
+
+EXPLAINED = 20  # missing files of a split of which is said what lies near them
 
 Say = Callable[[str], None]
 Placed = tuple[Path, int] | str  # where the audio lies and its number of samples, or why it cannot be used
@@ -43,11 +49,18 @@ Placed = tuple[Path, int] | str  # where the audio lies and its number of sample
 @dataclass(frozen=True)
 class Source:
     """One utterance as the corpus has it: ``name`` becomes its id and file name; ``audio`` may lie in the archive
-    instead."""
+    instead. ``where``: file:line, for messages. ``span``: begin and end in seconds, where it is a part of the audio."""
 
     name: str
     text: str
     audio: Path
+    where: str = ""
+    span: Span | None = None
+
+    @property
+    def sound(self) -> tuple[str, Span | None]:
+        """Return what two utterances of the same audio have in common."""
+        return os.path.normpath(self.audio), self.span
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,11 @@ class SplitSummary:
 
     def is_damaged(self) -> bool:
         """Say whether audio was missing or broken."""
-        return MISSING in self.left_out or BROKEN in self.left_out
+        return self.num_damaged() > 0
+
+    def num_damaged(self) -> int:
+        """Return how many utterances are left out because of their audio."""
+        return len(self.left_out.get(MISSING, ())) + len(self.left_out.get(BROKEN, ()))
 
     def line(self) -> str:
         """Return the summary in one line."""
@@ -95,8 +112,10 @@ def prepare_language(
 ) -> dict[str, SplitSummary]:
     """Prepare the splits of one language that are not finished, then its dictionary; return the summary of each.
 
-    ``say`` gets a line for each split. Raises ValueError when the folder holds data of another normalisation.
+    ``say`` gets a line for each split. Raises ValueError when the folder holds data of another normalisation, or when
+    the same audio has two texts.
     """
+    _refuse_two_texts(splits, lang)
     folder = out / lang
     state = _read_state(folder)
     for split, source in splits.items():
@@ -138,6 +157,23 @@ def finish(out: Path) -> None:
     write_text(out / PREPARED, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
 
 
+def report_damage(summaries: Mapping[str, SplitSummary], allowed: bool) -> int:
+    """Print to stderr what was missing or broken, by split or language and split; return the exit code."""
+    counts = {name: summary.num_damaged() for name, summary in summaries.items() if summary.is_damaged()}
+    if not counts:
+        return 0
+    total = sum(counts.values())
+    noun = "utterance has" if total == 1 else "utterances have"
+    where = ", ".join(f"{number} of {name}" for name, number in counts.items())
+    remedy = "" if allowed else ". To accept this, add --allow-missing"
+    print(
+        f"{total} {noun} no audio that can be used and {'is' if total == 1 else 'are'} left out ({where}); everything "
+        f"else was written{remedy}",
+        file=sys.stderr,
+    )
+    return 0 if allowed else 1
+
+
 def read_archive(archive: Path, wanted: frozenset[str], say: Say) -> Iterator[tuple[str, bytes]]:
     """Yield (file name, contents) of the wanted files of a tar archive, compressed or not. Nothing is extracted.
 
@@ -164,44 +200,88 @@ def _prepare_split(
     summary = SplitSummary(settings)
     normalize = NORMALIZATIONS[settings["normalization"]]
     chosen: dict[str, tuple[Source, str]] = {}
-    seen: set[Path] = set()
+    seen: set[tuple[str, Span | None]] = set()
     for utterance in source.utterances:
         uid = f"{lang}_{split}_{utterance.name}"
         words = normalize(utterance.text, lang)
-        if utterance.audio in seen:
-            summary.leave_out(TWICE, uid)
+        if utterance.sound in seen:
+            summary.leave_out(TWICE, _described(uid, utterance, "the same text"))
         elif not words:
-            summary.leave_out(EMPTY, uid)
+            summary.leave_out(EMPTY, _described(uid, utterance, shown(utterance.text)))
         else:
             chosen[_free_name(_safe_name(utterance.name), chosen)] = (utterance, words)
-        seen.add(utterance.audio)
-    wanted = {name: row.audio for name, (row, _) in chosen.items()}
+        seen.add(utterance.sound)
+    wanted = {name: row for name, (row, _) in chosen.items()}
     audio = _place_audio(folder / "audio" / split, wanted, source.archive, threads, say)
     rows: list[Utterance] = []
+    missing: dict[str, float] = {}  # seconds, of segments that end after their recording
     for name, (utterance, words) in chosen.items():
         uid, found, letters = f"{lang}_{split}_{name}", audio.get(name, MISSING), to_letters(words)
         if isinstance(found, str):
-            summary.leave_out(*(MISSING, uid) if found == MISSING else (BROKEN, f"{uid} ({found})"))
+            if found == MISSING:
+                explained = len(summary.left_out.get(MISSING, ())) < EXPLAINED
+                found = f"not in {source.archive.name}" if source.archive else _absent(utterance, explained)
+                summary.leave_out(MISSING, _described(uid, utterance, found))
+            else:
+                summary.leave_out(BROKEN, _described(uid, utterance, found))
         elif split == "train" and frames_needed(letters) > num_frames(found[1]):
             summary.leave_out(TOO_LONG, uid)
         else:
             rows.append(Utterance(_relative(found[0], folder), found[1], letters, words, uid))
+            if utterance.span and (seconds := segments.missing_seconds(utterance.span, found[1])):
+                missing[uid] = seconds
             summary.utterances_with_digits += any(map(str.isdecimal, utterance.text))
+    if missing:
+        latest = max(missing, key=lambda uid: missing[uid])
+        say(f"{lang} {split}: {len(missing)} segments end after their recording: {latest} by {missing[latest]:.2f} s")
     write_split(folder, split, folder, rows, relative_root=settings["root"] == "relative")
     summary.utterances, summary.hours = len(rows), sum(row.num_samples for row in rows) / SAMPLE_RATE / 3600
     return summary
 
 
+def _refuse_two_texts(splits: Mapping[str, SplitSource], lang: str) -> None:
+    """Raise ValueError when the same audio stands in two rows with different texts: nobody knows which is right."""
+    first: dict[tuple[str, Span | None], tuple[Source, str]] = {}
+    for source in splits.values():
+        normalize = NORMALIZATIONS[source.settings["normalization"]]
+        for utterance in source.utterances:
+            words = normalize(utterance.text, lang)
+            other, text = first.setdefault(utterance.sound, (utterance, words))
+            if text != words:
+                what = "the same part of the same file" if utterance.span else "the same file"
+                raise ValueError(
+                    f"{utterance.where}: {utterance.audio.name}: {what} as {other.where}, but another text: "
+                    f"{shown(words)}, there {shown(text)}; take one of the rows out. Where rows are segments of a "
+                    "recording, name the columns of their times start and end (seconds)"
+                )
+
+
+def _absent(utterance: Source, explained: bool) -> str:
+    return f"no file {utterance.audio}" + (f"; {paths.explain(utterance.audio)}" if explained else "")
+
+
+def _described(uid: str, utterance: Source, what: str) -> str:
+    return f"{uid} ({os.path.basename(utterance.where)}: {what})" if utterance.where else f"{uid} ({what})"
+
+
 def _place_audio(
-    folder: Path, audio: Mapping[str, Path], archive: Path | None, threads: int, say: Say
+    folder: Path, wanted: Mapping[str, Source], archive: Path | None, threads: int, say: Say
 ) -> dict[str, Placed]:
     """Make the audio of each name usable: from the file on disk, else from the archive. What is nowhere is not
     returned."""
-    on_disk = {name: path for name, path in audio.items() if path.is_file()}
+    on_disk = {name: row for name, row in wanted.items() if row.audio.is_file()}
+    parts: dict[Path, dict[str, Span]] = {}
+    for name, row in on_disk.items():
+        if row.span:
+            parts.setdefault(row.audio, {})[name] = row.span
+    whole = {name: row.audio for name, row in on_disk.items() if not row.span}
+    placed: dict[str, Placed] = {}
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda item: _place(item[1], folder / item[0], in_place=True), on_disk.items())
-        placed = dict(zip(on_disk, found, strict=True))
-    names = {path.name: name for name, path in audio.items() if name not in placed}
+        found = pool.map(lambda item: _place(item[1], folder / item[0], in_place=True), whole.items())
+        placed |= zip(whole, found, strict=True)
+        for cut in pool.map(lambda item: segments.cut(item[0], item[1], folder), parts.items()):
+            placed |= cut
+    names = {row.audio.name: name for name, row in wanted.items() if name not in placed}
     if names and archive:
         for file_name, contents in read_archive(archive, frozenset(names), say):
             placed[names[file_name]] = _place(contents, folder / names[file_name], in_place=False)

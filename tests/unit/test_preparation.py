@@ -254,34 +254,38 @@ def test_audio_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, capsys:
     assert rows_made.num_samples.tolist() == [RATE, RATE]
     assert soundfile.info(rows_made.path(1)).samplerate == RATE and soundfile.info(rows_made.path(1)).channels == 1
     found = left_out(out)
-    assert found["audio missing"] == ["eng_train_0"]
+    assert found["audio missing"] == ["eng_train_0 (train.tsv:1: not in train.tar.gz)"]
     broken = found["audio broken"]
     assert len(broken) == 5
-    assert broken[0].startswith("eng_train_cut (cut: cut off, 99") and "samples are left of it" in broken[0]
+    assert (
+        broken[0].startswith("eng_train_cut (train.tsv:4: cut: cut off, 99") and "samples are left of it" in broken[0]
+    )
     assert "not readable as audio" in broken[1]
-    assert broken[2] == "eng_train_empty (empty: no samples)"
+    assert broken[2] == "eng_train_empty (train.tsv:6: empty: no samples)"
     assert "not readable as audio" in broken[3] and "not readable as audio" in broken[4]
     printed = capsys.readouterr()
     assert "left out, audio missing: eng_train_0; audio broken" not in printed.out
     assert (
         "left out, audio missing: eng_train_0" in printed.out and "left out, audio broken: eng_train_cut" in printed.out
     )
-    assert "audio was missing or broken in eng; --allow-missing accepts that" in printed.err
+    assert "6 utterances have no audio" in printed.err and "(6 of eng train)" in printed.err
+    assert "add --allow-missing" in printed.err
     assert prepare_fleurs.main([str(src), str(out)]) == 1  # skipped, but still damaged
     assert prepare_fleurs.main([str(src), str(out), "--allow-missing"]) == 0
+    assert "--allow-missing" not in capsys.readouterr().err.splitlines()[-1]
     assert validation.validate(out).problems() == []
 
 
 def test_texts_that_teach_nothing_are_left_out_and_named(tmp_path: Path) -> None:
     rows = {
         **ROWS,
-        "train": [("1.wav", "", "1 2 3!"), ("2.wav", "", "good"), ("2.wav", "", "again"), ("3.wav", "", "long " * 12)],
+        "train": [("1.wav", "", "1 2 3!"), ("2.wav", "", "good"), ("2.wav", "", "Good!"), ("3.wav", "", "long " * 12)],
         "dev": [("4.wav", "", "long " * 12)],
     }
     assert prepare_fleurs.main([str(corpus(tmp_path / "src", rows=rows)), str(tmp_path / "out")]) == 0
     assert left_out(tmp_path / "out") == {
-        "text empty after normalisation": ["eng_train_1"],
-        "a second time in the split": ["eng_train_2"],
+        "text empty after normalisation": ["eng_train_1 (train.tsv:1: '1 2 3!')"],
+        "a second time in the split": ["eng_train_2 (train.tsv:3: the same text)"],
         "text too long for its audio": ["eng_train_3"],
     }
     assert left_out(tmp_path / "out", "dev") == {}  # dev and test stay whole
@@ -328,7 +332,7 @@ def test_a_hostile_archive_writes_nothing_outside(tmp_path: Path, capsys: pytest
     assert after == before
     assert sorted(path.name for path in (out / "eng" / "audio" / "train").iterdir()) == ["2.wav", "3.wav"]
     assert not any(path.is_symlink() for path in out.rglob("*"))
-    assert left_out(out)["audio missing"] == ["eng_train_1"]
+    assert left_out(out)["audio missing"] == ["eng_train_1 (train.tsv:1: not in train.tar.gz)"]
     printed = capsys.readouterr().out
     for name in ("../1.wav", "train/../../1.wav", f"{outside}/1.wav", "../evil.wav", "train/1.wav", "train"):
         assert f"refused {name!r}: not a regular file inside the archive's folder" in printed
@@ -343,7 +347,7 @@ def test_an_archive_that_ends_early_gives_what_it_has(
     archive.write_bytes(archive.read_bytes()[:keep])
     assert prepare_fleurs.main([str(src), str(out)]) == 1
     assert "train.tar.gz: cannot be read to its end" in capsys.readouterr().out
-    assert "eng_train_3" in left_out(out)["audio missing"]
+    assert "eng_train_3 (train.tsv:3: not in train.tar.gz)" in left_out(out)["audio missing"]
     assert (out / "eng" / "test.wrd").read_text() == "hi\n"
 
 
@@ -461,7 +465,8 @@ def test_splits_from_a_column(recordings: Path, capsys: pytest.CaptureFixture[st
     assert "column 'text' holds ['one', 'three', 'two'], expected train, dev, test" in capsys.readouterr().err
     (recordings / "table.tsv").write_text("c.flac\tx\n")
     assert folder_tool(recordings, "--split-column", "part") == 1
-    assert "no header (['c.flac', 'x']), so no column 'part'; add a header line" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "table.tsv:1: the header has c.flac, x" in told and "add a header line" in told
 
 
 def test_drawn_splits_are_reproducible_and_share_no_sentence(recordings: Path) -> None:
@@ -493,8 +498,8 @@ def test_drawn_splits_are_reproducible_and_share_no_sentence(recordings: Path) -
             [],
             "table.tsv:1: the header has path, words, but none of text, sentence, transcription",
         ),
-        ("name\ttext\nx\ty\n", [], "table.tsv:1: the header has name, text, but none of path, audio, file; rename one"),
-        ("path\ttext\nc.flac\n", [], "table.tsv:2: found ['c.flac'], expected path and text separated by tabs"),
+        ("name\ttext\nx\ty\n", [], "table.tsv:1: the header has name, text, but none of path, audio, file,"),
+        ("path\ttext\nc.flac\n", [], "table.tsv:2: found 1 cells for 2 columns (path, text) separated by tabs"),
         ("path\ttext\n\ty\n", [], "table.tsv:2: found ['', 'y'], expected path and text"),
         ("", [], "table.tsv: empty; expected rows of path and text"),
         (
