@@ -7,7 +7,8 @@ from mms_recipes import config, runner
 from mms_recipes.evaluation import evaluator
 from mms_recipes.lid import evaluator as lid_evaluator
 from mms_recipes.report import lid_files
-from mms_recipes.report.scores import comparison_table, read_scores
+from mms_recipes.report.reading import read_scores
+from mms_recipes.report.scores import comparison_table
 
 config.register()
 

@@ -13,7 +13,8 @@ from mms_recipes import shard_files
 from mms_recipes.evaluation import evaluator
 from mms_recipes.lid import shards as lid_shards
 from mms_recipes.report import lid_files, shards
-from mms_recipes.report.scores import comparison_table, read_scores
+from mms_recipes.report.reading import read_scores
+from mms_recipes.report.scores import comparison_table
 
 
 def merge(out: Path) -> str:

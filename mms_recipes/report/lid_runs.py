@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
+
+from mms_recipes import parsing
 from mms_recipes.lid.scores import MICRO, Answer
-from mms_recipes.report.runs import AGAIN, Run, named
-from mms_recipes.report.scores import check_comparable, read_scores
+from mms_recipes.report.reading import AGAIN, Rate, Share, Some, read_scores, read_table
+from mms_recipes.report.runs import Run, named
+from mms_recipes.report.scores import check_comparable
 
 PREDICTIONS = "predictions.tsv"
 COLUMNS = ("lang", "uid", "class", "seconds", "rank", "predictions")
 CORPUS = "corpus"  # a first column, where several corpora were scored
 Document = Mapping[str, Any]
+Best = Annotated[list[Annotated[tuple[str, Share], pydantic.Strict(False)]], pydantic.Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -114,36 +119,21 @@ def _read_run(name: str, folder: Path) -> LidRun:
                     f"{folder}: {lang}: {PREDICTIONS} has {found[what][lang]:,} {what}, scores.json {count:,}: they "
                     f"are of two evaluations; {AGAIN}"
                 )
+    if (corpora := {answer.corpus for answer in answers} - {""}) != document.get("corpora", {}).keys():
+        listed = ", ".join(sorted(corpora)) or "none"
+        raise ValueError(f"{folder}: {PREDICTIONS} has the corpora {listed}, scores.json others; {AGAIN}")
     return LidRun(name, folder, datetime.fromtimestamp(path.stat().st_mtime), document, answers)
 
 
 def _read_answers(path: Path) -> list[Answer]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, though evaluate writes it beside scores.json; {AGAIN}")
-    with path.open(encoding="utf-8", newline="\n") as file:
-        header = tuple(file.readline().rstrip("\n").split("\t"))
-        if header not in (COLUMNS, (CORPUS, *COLUMNS)):
-            raise ValueError(f"{path}:1: columns are {', '.join(header)}, expected {', '.join(COLUMNS)}; {AGAIN}")
-        found = []
-        for number, line in enumerate(file, start=2):
-            cells = line.rstrip("\n").split("\t")
-            try:
-                found.append(_answer(dict(zip(header, cells, strict=True))))
-            except (ValueError, TypeError, IndexError) as error:
-                raise ValueError(f"{path}:{number}: not a line as evaluate writes it ({error}); {AGAIN}") from None
+    found = []
+    for number, row in read_table(path, COLUMNS):
+        try:
+            best = parsing.parse(Best, json.loads(row["predictions"]), "predictions")
+            rank = parsing.parse(Some, int(row["rank"]), "rank") if row["rank"] else None
+            seconds = parsing.parse(Rate, float(row["seconds"]), "seconds")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}:{number}: not a line as evaluate writes it ({error}); {AGAIN}") from None
+        wanted, corpus, (_, raw) = row["class"], row.get(CORPUS, ""), best[0]
+        found.append(Answer(row["uid"], row["lang"], wanted, seconds, rank, best, raw, corpus))
     return found
-
-
-def _answer(cells: Mapping[str, str]) -> Answer:
-    best = [(str(name), float(share)) for name, share in json.loads(cells["predictions"])]
-    rank = int(cells["rank"]) if cells["rank"] else None
-    return Answer(
-        cells["uid"],
-        cells["lang"],
-        cells["class"],
-        float(cells["seconds"]),
-        rank,
-        best,
-        best[0][1],
-        cells.get(CORPUS, ""),
-    )

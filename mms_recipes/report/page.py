@@ -167,7 +167,7 @@ def _language(
 ) -> str:
     """Return the section of one language: kinds of errors, confusions, utterances."""
     row = runs[0].languages[lang]
-    metric = row["headline_metric"]
+    metric = escape(row["headline_metric"].upper())
     rates = ", ".join(f"{escape(run.name)} {run.languages[lang]['headline']:.2f}" for run in runs)
     num_langs = len(runs[0].languages)
     number = CONFUSIONS_OF_MANY if num_langs > MANY_LANGUAGES else CONFUSIONS
@@ -184,7 +184,7 @@ def _language(
         inside = f"<template>{inside}</template>"  # page.js unpacks it; a million elements make every change slow
     return (
         f'<details class="lang" id="lang-{escape(lang)}" data-find="{tables.find_text(lang, names)}"><summary>'
-        f"<b>{escape(names[lang])}</b> <code>{escape(lang)}</code> <span>{metric.upper()} {rates}</span></summary>"
+        f"<b>{escape(names[lang])}</b> <code>{escape(lang)}</code> <span>{metric} {rates}</span></summary>"
         f"{inside}</details>"
     )
 

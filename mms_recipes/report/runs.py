@@ -1,24 +1,23 @@
 """Evaluations as they lie on disk: scores.json for every number, hypotheses.tsv for what was recognised."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mms_recipes import metrics
+from mms_recipes import metrics, parsing
 from mms_recipes.metrics import MACRO
 from mms_recipes.report import beside
 from mms_recipes.report.beside import Benchmark
-from mms_recipes.report.scores import WORDS, check_comparable, read_scores
+from mms_recipes.report.reading import AGAIN, read_scores, read_table
+from mms_recipes.report.scores import WORDS, check_comparable
 
 COLUMNS = ("uid", "lang", "reference", "hypothesis", "word_errors", "character_errors")
 CONFIDENCE = "confidence"  # a last column, where words were timed
 WORD_COLUMNS = ("uid", "lang", "word", "start", "end", "confidence")
-AGAIN = "evaluate again into a folder of its own"
-
-
 Key = tuple[str, str]  # language and uid of an utterance
 
 
@@ -116,33 +115,34 @@ def _read_run(name: str, folder: Path) -> Run:
 
 
 def _read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, though evaluate writes it beside scores.json; {AGAIN}")
     by_lang: dict[str, list[Hypothesis]] = {}
-    with path.open(encoding="utf-8", newline="\n") as file:
-        header = file.readline().rstrip("\n").split("\t")
-        if missing := [name for name in COLUMNS if name not in header]:
-            raise ValueError(f"{path}:1: no column {', '.join(missing)}; {AGAIN}")
-        places = [header.index(name) for name in COLUMNS]
-        sure = header.index(CONFIDENCE) if CONFIDENCE in header else None
-        for number, line in enumerate(file, start=2):
-            cells = line.rstrip("\n").split("\t")
-            if len(cells) != len(header):
-                raise ValueError(f"{path}:{number}: {len(cells)} cells, expected {len(header)}; {AGAIN}")
-            uid, lang, reference, hypothesis, words, characters = (cells[place] for place in places)
-            if not (words.isdecimal() and characters.isdecimal()):
-                raise ValueError(f"{path}:{number}: errors are {words!r} and {characters!r}, not counts; {AGAIN}")
-            confidence = _confidence(cells[sure], path, number) if sure is not None and cells[sure] else None
-            score = Hypothesis(uid, reference, hypothesis, int(words), int(characters), confidence)
-            by_lang.setdefault(lang, []).append(score)
+    for number, row in read_table(path, COLUMNS):
+        words, characters = row["word_errors"], row["character_errors"]
+        if not (_is_count(words) and _is_count(characters)):
+            raise ValueError(f"{path}:{number}: errors are {words!r} and {characters!r}, not counts; {AGAIN}")
+        sure = row.get(CONFIDENCE)
+        try:
+            confidence = unit_interval(sure) if sure else None
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: the confidence is {error}; {AGAIN}") from None
+        score = Hypothesis(row["uid"], row["reference"], row["hypothesis"], int(words), int(characters), confidence)
+        by_lang.setdefault(row["lang"], []).append(score)
     return {lang: sorted(listed, key=lambda score: score.uid) for lang, listed in by_lang.items()}
 
 
-def _confidence(cell: str, path: Path, number: int) -> float:
+def _is_count(cell: str) -> bool:
+    return cell.isdecimal() and len(cell) < 12
+
+
+def unit_interval(cell: str) -> float:
+    """Return a number from 0 to 1. Raises ValueError with what was found otherwise."""
     try:
-        return float(cell)
+        number = float(cell)
     except ValueError:
-        raise ValueError(f"{path}:{number}: the confidence is {cell!r}, not a number; {AGAIN}") from None
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(f"{parsing.shown(cell)}, not a number from 0 to 1")
+    return number
 
 
 def read_words(run: Run, wanted: Mapping[str, Iterable[str]]) -> dict[Key, list[Word]]:
@@ -154,17 +154,18 @@ def read_words(run: Run, wanted: Mapping[str, Iterable[str]]) -> dict[Key, list[
     if not path.is_file():
         return {}
     words: dict[Key, list[Word]] = {(lang, uid): [] for lang, uids in wanted.items() for uid in uids}
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            cells = line.rstrip("\n").split("\t")
-            try:
-                uid, lang, text, start, end, confidence = cells
-                if number > 1 and (lang, uid) in words:
-                    words[lang, uid].append(Word(text, float(start), float(end), float(confidence)))
-            except ValueError:
-                raise ValueError(
-                    f"{path}:{number}: found {cells}, expected {', '.join(WORD_COLUMNS)}; {AGAIN}"
-                ) from None
+    for number, row in read_table(path, WORD_COLUMNS):
+        if (row["lang"], row["uid"]) not in words:
+            continue
+        try:
+            start, end, confidence = float(row["start"]), float(row["end"]), unit_interval(row["confidence"])
+            possible = 0 <= start <= end < math.inf
+        except ValueError:
+            possible = False
+        if not possible:
+            found, expected = parsing.shown([*row.values()]), ", ".join(WORD_COLUMNS)
+            raise ValueError(f"{path}:{number}: found {found}, expected {expected}; {AGAIN}")
+        words[row["lang"], row["uid"]].append(Word(row["word"], start, end, confidence))
     return words
 
 

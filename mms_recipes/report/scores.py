@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mms_recipes import alignment, files, languages, metrics
 from mms_recipes.metrics import MACRO, ErrorCounts
 from mms_recipes.report import beside
+from mms_recipes.report.reading import read_scores
 
 BOOTSTRAP_SEED, BOOTSTRAP_RESAMPLES = 1, 1000
 WORST_UTTERANCES = 20  # per language
@@ -240,14 +241,6 @@ def comparison_table(runs: Mapping[str, Path]) -> str:
     lines[-1][0] = beside.macro_label(benchmark)
     means = {name: document[MACRO]["headline"] for name, document in documents.items()}
     return "\n".join([alignment.text_table(lines, feet=1), *beside.lines(benchmark, means)])
-
-
-def read_scores(path: Path) -> dict[str, Any]:
-    """Return a scores.json, rates in percent. Raises FileNotFoundError where there is none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no scores; run mms_recipes.evaluate first")
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
 
 
 def check_comparable(first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any]) -> None:

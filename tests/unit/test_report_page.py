@@ -115,7 +115,8 @@ def test_a_confidence_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixtu
     hypotheses = (run / "hypotheses.tsv").read_text()
     (run / "hypotheses.tsv").write_text(hypotheses.replace("0.8500", "much"))
     assert command.main([str(run)]) == 1
-    assert "hypotheses.tsv:2: the confidence is 'much', not a number; evaluate again" in capsys.readouterr().err
+    told = "hypotheses.tsv:2: the confidence is 'much', not a number from 0 to 1; evaluate again"
+    assert told in capsys.readouterr().err
     (run / "hypotheses.tsv").write_text(hypotheses)
     with (run / "words.tsv").open("a") as file:
         file.write("e1\teng\tcat\t0.5\tlate\t0.5\n")
