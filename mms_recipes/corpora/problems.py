@@ -14,6 +14,7 @@ REMEDIES = {
     "no manifest": "",
     "malformed manifest": "",
     "labels do not match": "",
+    "letters and words differ": "they are of two texts or versions: prepare the language again",
     "no dictionary": "",
     "no utterances": "leave the language out, or look in prepared.json why all were left out",
     "missing audio": AGAIN,
@@ -32,8 +33,19 @@ REMEDIES = {
     "in two splits": "take it out of one of them, or the scores mean nothing",
     "letters that only dev or test have": "they cannot be recognised and count as errors",
     "dev or test too long for its audio": "it cannot be recognised whole and counts as errors",
+    "no dev split": "training chooses its best checkpoint on dev: prepare one (--dev-fraction 0.1)",
+    "letters that look alike": "if they are one letter, write it in one way and prepare the language again",
+    "scripts mixed in a word": "if it was typed with a letter that only looks right, mend the text",
+    "rare letters": "see whether they are of the language",
 }
-NOTES = ("letters that only dev or test have", "dev or test too long for its audio")  # these stop nothing
+NOTES = (  # these stop nothing
+    "letters that only dev or test have",
+    "dev or test too long for its audio",
+    "no dev split",
+    "letters that look alike",
+    "scripts mixed in a word",
+    "rare letters",
+)
 
 
 class ManifestError(ValueError):

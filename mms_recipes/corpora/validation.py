@@ -1,6 +1,7 @@
 """Check prepared manifests before anything is trained: all problems are collected, then reported at once."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from mms_recipes.audio_files import close_shards, is_in_shard, probe
+from mms_recipes.corpora import lookalikes
 from mms_recipes.corpora.problems import Report
 from mms_recipes.manifest import (
     Labels,
@@ -21,11 +23,13 @@ from mms_recipes.manifest import (
     read_labels,
     read_manifest,
 )
-from mms_recipes.text import WORD_END
+from mms_recipes.parsing import shown
+from mms_recipes.text import WORD_END, to_words
 from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 from mms_recipes.units import read_units
 
 PROBES_AT_ONCE = 10_000
+RARE, RARE_SHOWN, ENOUGH_TEXT, ALPHABET = 2, 8, 5_000, 150  # syllabaries and Han have rare letters by nature
 SPLITS = ("train", "dev", "test")
 CheckAudio = Literal["all", "first", "none"]
 
@@ -54,12 +58,14 @@ def validate(
     kind: UnitKind = UnitKind.letters,
     threads: int = 8,
     progress: bool = False,
+    letters: bool = False,
 ) -> Report:
     """Check the manifests of languages under ``folder`` and return everything found; nothing is raised for bad data.
 
     ``langs`` and ``splits``: None takes those that are there; what is named must be there. ``kind`` says which
     labels are used. ``dictionary`` stands for that of every language. ``labelled`` False checks audio only, for
-    pretraining. ``check_audio`` opens the header of all files, of the first of each split, or of none.
+    pretraining. ``check_audio`` opens the header of all files, of the first of each split, or of none. ``letters``
+    also looks for letters that look alike or hardly occur.
     """
     from tqdm import tqdm
 
@@ -73,6 +79,10 @@ def validate(
                 check.split(split, labelled)
             if kind is UnitKind.sentencepiece and labelled:
                 check.pieces()
+            if splits is None and labelled and "train" in present and "dev" not in present:
+                report.add("no dev split", f"{folder / lang}: train.tsv, but no dev.tsv")
+            if letters and kind is UnitKind.letters:
+                check.letters()
             check.duplicates()
             check.audio(check_audio, pool, progress)
     return report
@@ -94,6 +104,7 @@ class _LanguageCheck:
         self.named = "letters" if kind is UnitKind.letters else "units"  # in messages
         self.manifests: dict[str, Manifest] = {}
         self.labels: dict[str, Labels] = {}
+        self.counts: Counter[str] = Counter()  # of units, in all splits
 
     def split(self, split: str, labelled: bool) -> None:
         """Open one split and check rows and labels."""
@@ -116,14 +127,17 @@ class _LanguageCheck:
     def _open_labels(self, split: str, utterances: Manifest) -> None:
         try:
             labels = read_labels(self.folder, split, len(utterances), self.kind)
-            used = set(count_letters([labels.units.file]))
+            used = count_letters([labels.units.file])
         except (FileNotFoundError, ValueError) as error:
             self.report.add("labels do not match", str(error))
             return
         self.labels[split] = labels
+        self.counts += used
+        if self.kind is UnitKind.letters:  # pieces are compared with what their model writes
+            self._check_words(labels)
         self._check_lengths(split, utterances, labels.units)
         try:
-            self._check_letters(split, labels.units, used - set(read_dictionary(self.dictionary)))
+            self._check_letters(split, labels.units, used.keys() - set(read_dictionary(self.dictionary)))
         except (FileNotFoundError, ValueError) as error:
             self.report.add("no dictionary", str(error))
 
@@ -147,6 +161,46 @@ class _LanguageCheck:
         for index, line in enumerate(letters if unknown else ()):
             if found := sorted(unknown.intersection(line.split())):
                 self.report.add(kind, f"{letters.where(index)}: {' '.join(map(_spell, found))}")
+
+    def _check_words(self, labels: Labels) -> None:
+        """Find lines whose letters do not spell their words: training learns the one, evaluation scores the other."""
+        try:
+            for index, (line, words) in enumerate(zip(labels.units, labels.words, strict=True)):
+                plain = words.replace(" ", WORD_END) + WORD_END
+                if line.replace(" ", "") == plain or not line.strip(f" {WORD_END}"):
+                    continue  # empty labels are a kind of their own
+                if to_words(line) != " ".join(words.split()):
+                    what = f"the letters spell {shown(to_words(line))}, the words are {shown(words)}"
+                    where = f"{labels.units.where(index)} and {labels.words.where(index)}"
+                    self.report.add("letters and words differ", f"{where}: {what}")
+        except ValueError as error:
+            self.report.add("labels do not match", str(error))
+
+    def letters(self) -> None:
+        """Note letters that look alike, words of two scripts, and letters that hardly occur."""
+        letters = [letter for letter in self.counts if letter != WORD_END]
+        for group in lookalikes.find(letters):
+            group.sort(key=lambda letter: -self.counts[letter])
+            places = [f"{_spell(letter)} {self.counts[letter]} times ({self._first(letter)})" for letter in group]
+            self.report.add("letters that look alike", f"{self.lang}: {', '.join(places)}")
+        if lookalikes.are_mixed(letters):
+            for labels in self.labels.values():
+                for index, words in enumerate(labels.words):
+                    if found := lookalikes.mixed_word(words):
+                        word, others = found
+                        what = f"{word!r} has {', '.join(map(_spell, others))}"
+                        self.report.add("scripts mixed in a word", f"{labels.words.where(index)}: {what}")
+        rare = [letter for letter in letters if self.counts[letter] <= RARE]
+        if rare and self.counts.total() >= ENOUGH_TEXT and len(letters) <= ALPHABET:
+            places = [f"{_spell(letter)} ({self._first(letter)})" for letter in sorted(rare)[:RARE_SHOWN]]
+            more = f" and {len(rare) - RARE_SHOWN} more" if len(rare) > RARE_SHOWN else ""
+            what = f"{len(rare)} of {len(letters)} letters occur once or twice: {', '.join(places)}{more}"
+            self.report.add("rare letters", f"{self.lang}: {what}")
+
+    def _first(self, letter: str) -> str:
+        """Return the first place of a letter."""
+        lines = (labels.units for labels in self.labels.values())
+        return next(each.where(index) for each in lines for index, line in enumerate(each) if letter in line)
 
     def pieces(self) -> None:
         """Find labels and a dictionary that the language's sentencepiece model does not have or would not write."""
