@@ -12,28 +12,27 @@ import re
 import shutil
 import struct
 import tarfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mms_recipes import files
 from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.sound import reader
+from mms_recipes.sound.reader import Stream
+from mms_recipes.sound.stores import AudioError as AudioError
+from mms_recipes.sound.stores import Disk, Part
+from mms_recipes.sound.stores import require_regular as require_regular
 
 READY_FORMATS = ("WAV", "FLAC")  # taken as they are at 16 kHz mono: quick to open anywhere
 PACK_AGAIN = "pack again with tools/pack_shards.py"
 OPEN_SHARDS = 64  # kept open by a process: on a network disk every opening is a round trip
-_WAV_CUT = re.compile(r"data : (\d+) \(should be \d+\)")  # libsndfile's log, where a wav holds less than it says
-_UNKNOWN_SIZE = 0x7FFF_0000  # bytes; programs that write to a pipe give a size like this
 _IN_SHARD = re.compile(r"(.+\.(?:tar|zip)):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
 _ZIP_HEADER = struct.Struct("<6xHH12xIHH")  # of a member: flags, method, size, bytes of its name, of its extra field
 _ZIP_NAME = 4096  # bytes of name and extra field that are looked through for the header's begin
 _ENCRYPTED, _STREAMED, _LARGE = 1, 8, 0xFFFF_FFFF  # flags, and a size: then the true size stands elsewhere
-
-
-class AudioError(ValueError):
-    """Audio that is missing, cannot be read, or is not where a manifest says."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +67,23 @@ def is_in_shard(name: str) -> bool:
     return _IN_SHARD.fullmatch(name) is not None
 
 
-def open_audio(path: Path) -> Path | io.BytesIO:
-    """Return what soundfile opens to read an utterance: its file, or its bytes from a shard.
+def opened(path: Path) -> AbstractContextManager[Stream]:
+    """Open an utterance for reading: its file, or its bytes from a shard.
 
-    Raises AudioError when the shard is missing or ends before the utterance does.
+    Raises AudioError, then or while it is read: missing, no audio, or the shard ends before the utterance does.
     """
     member = find_member(path)
-    return path if member is None else io.BytesIO(_read_member(member))
+    return reader.opened(path if member is None else _read_member(member), str(path))
 
 
 def read_bytes(path: Path) -> bytes:
     """Return the bytes of an utterance as they are stored. Raises AudioError when they are not there."""
     member = find_member(path)
     try:
-        return path.read_bytes() if member is None else _read_member(member)
+        if member:
+            return _read_member(member)
+        file = Disk(path)
+        return file.read(0, file.size)
     except OSError as error:
         raise AudioError(f"{path}: not readable ({error}); check with tools/validate_manifests.py") from None
 
@@ -89,23 +91,18 @@ def read_bytes(path: Path) -> bytes:
 def probe(path: Path, num_samples: int) -> tuple[str, str] | None:
     """Return (kind of problem, what was found) if an utterance is not 16 kHz mono of this length, else None.
 
-    The kinds are those of ``problems.REMEDIES``. Only headers and the last sample are read.
+    The kinds are those of ``problems.REMEDIES``. Where that is enough, only headers and the last sample are read.
     """
-    import soundfile
-
     member = find_member(path)
     if member and (fault := member_fault(member)):
         return fault
     try:
-        window = io.BufferedReader(_Window(_open_shard(member.shard), member), 1 << 16) if member else None
-        with soundfile.SoundFile(window or path) as file:
-            rate, channels, length = file.samplerate, file.channels, file.frames
-            if length > 0 and file.format != "WAV":  # other headers tell the length that the file had when it was whole
-                file.seek(length - 1)
-                length -= 1 - len(file.read(1))
-    except (soundfile.SoundFileError, OSError) as error:
+        store = Part(_open_shard(member.shard), member.offset, member.offset + member.size) if member else path
+        rate, channels, length = reader.measure(store, str(path))
+    except (AudioError, OSError) as error:
         there = member is not None or path.exists()
-        return ("unreadable audio", reason(error)) if there else ("missing audio", "no such file")
+        what = str(error).removeprefix(f"{path}: ")
+        return ("unreadable audio", what) if there else ("missing audio", "no such file")
     if length <= 0:
         return "empty audio", "the file holds no samples"
     if rate != SAMPLE_RATE:
@@ -115,11 +112,6 @@ def probe(path: Path, num_samples: int) -> tuple[str, str] | None:
     if length != num_samples:
         return "wrong length", f"{length} samples, but the manifest says {num_samples}"
     return None
-
-
-def reason(error: Exception) -> str:
-    """Return why audio could not be read, without the file, which the message names already."""
-    return str(getattr(error, "error_string", error))
 
 
 def member_fault(member: Member) -> tuple[str, str] | None:
@@ -139,61 +131,14 @@ def member_fault(member: Member) -> tuple[str, str] | None:
         return "unreadable audio", f"{member.shard}: {error}"
 
 
-class _Shard:
-    """A shard open for reading. It closes when the last reader lets go of it, so none reads from a closed file."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self.descriptor).st_size
-
-    def __del__(self, close: Any = os.close) -> None:
-        if hasattr(self, "descriptor"):
-            close(self.descriptor)
-
-    def read(self, start: int, end: int) -> bytes:
-        """Return the bytes from start to end, fewer only where the shard ends; safe in threads and after a fork."""
-        size = max(0, min(end, self.size) - start)
-        data = os.pread(self.descriptor, size, start)
-        while len(data) < size and (more := os.pread(self.descriptor, size - len(data), start + len(data))):
-            data += more
-        return data
-
-
 @functools.lru_cache(maxsize=OPEN_SHARDS)
-def _open_shard(path: Path) -> _Shard:
-    return _Shard(path)
+def _open_shard(path: Path) -> Disk:
+    return Disk(path)
 
 
 def close_shards() -> None:
     """Forget the shards that are open, so that those that were replaced are opened anew."""
     _open_shard.cache_clear()
-
-
-class _Window(io.RawIOBase):
-    """A member as a file of its own, of which only what is asked for is read."""
-
-    def __init__(self, shard: _Shard, member: Member) -> None:
-        self.shard, self.start, self.end = shard, member.offset, member.offset + member.size
-        self.place = member.offset
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.place = (self.start, self.place, self.end)[whence] + offset
-        return self.tell()
-
-    def tell(self) -> int:
-        return self.place - self.start
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.shard.read(self.place, min(self.place + len(buffer), self.end))
-        buffer[: len(data)] = data
-        self.place += len(data)
-        return len(data)
 
 
 def _read_member(member: Member) -> bytes:
@@ -244,12 +189,6 @@ def _zip_fault(before: bytes, size: int) -> tuple[str, str] | None:
     return None
 
 
-def is_cut_off(file: Any, num_read: int) -> bool:
-    """Say whether an open SoundFile, of which num_read samples could be read, promises more in its header."""
-    cut = _WAV_CUT.search(file.extra_info)
-    return num_read < file.frames or bool(cut and int(cut[1]) < _UNKNOWN_SIZE)
-
-
 def place(source: Path | bytes, target: Path, in_place: bool) -> tuple[Path, int]:
     """Make 16 kHz mono audio of a file, or of the bytes of one, and return where it lies and its number of samples.
 
@@ -259,21 +198,14 @@ def place(source: Path | bytes, target: Path, in_place: bool) -> tuple[Path, int
     import soundfile
     import soxr
 
-    if isinstance(source, Path) and not source.is_file():
-        raise AudioError(f"{source}: no such file")
-    shown = source if isinstance(source, Path) else target.name
-    try:
-        with soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source)) as file:
-            rate, kind = file.samplerate, file.format
-            samples = file.read(dtype="float32", always_2d=True)
-            cut_off = is_cut_off(file, len(samples))
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{shown}: not readable as audio ({error})") from None
+    shown = str(source) if isinstance(source, Path) else target.name
+    with reader.opened(source, shown) as stream:
+        samples, rate, kind = stream.read(), stream.rate, stream.format
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise AudioError(f"{shown}: {'no samples' if len(samples) == 0 else 'samples that are not finite numbers'}")
-    if cut_off:
-        raise AudioError(f"{shown}: cut off, {len(samples)} samples are left of it")
-    if rate == SAMPLE_RATE and samples.shape[1] == 1 and kind in READY_FORMATS:
+    if stream.is_cut:
+        raise AudioError(f"{shown}: cut off or damaged, {len(samples)} samples are left of it; get the file again")
+    if rate == SAMPLE_RATE and samples.shape[1] == 1 and kind in READY_FORMATS and stream.is_told:
         if in_place and isinstance(source, Path):
             return source, len(samples)
         target = target.with_name(f"{target.name}.{kind.lower()}")

@@ -5,19 +5,19 @@ What libsndfile reads is read. Several channels become their mean.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes import audio_files
-from mms_recipes.audio_files import AudioError
 from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.sound import reader
+from mms_recipes.sound.stores import AudioError, UnreadableError
 
-BLOCK_SECONDS = 10
 EPSILON = 1e-5  # torch.nn.functional.layer_norm's, which fairseq normalises audio with
+
+TYPICAL_RATE = 16_000  # bytes of a second, where the length is to be guessed
 
 Samples = npt.NDArray[np.float32]
 
@@ -41,18 +41,24 @@ def expected_seconds(path: Path) -> float:
     0 for what is no audio, of which reading it will tell.
     """
     try:
-        with _open(path) as file:
-            return float(max(file.frames, 0) / file.samplerate)
-    except AudioError:
+        with reader.opened(path) as stream:
+            if stream.length is None:
+                return path.stat().st_size / TYPICAL_RATE
+            return stream.length / stream.rate
+    except (AudioError, OSError):
         return 0.0
 
 
-def blocks(path: Path) -> Iterator[Samples]:
+def blocks(path: Path, whole: bool = False) -> Iterator[Samples]:
     """Yield the 16 kHz samples of a recording in order, some seconds at a time.
 
-    Raises AudioError: not there, not audio, no samples, or samples that are not finite.
+    Raises AudioError: not there, not audio, no samples, samples that are not finite, and with ``whole`` in the end also
+    when it is cut off.
     """
-    yield from (block for block, _ in _blocks(path))
+    for block, is_cut in _blocks(path):
+        yield block
+        if is_cut and whole:
+            raise AudioError(f"{path}: cut off or damaged, its header promises more than there is; get the file again")
 
 
 def summarize(path: Path) -> Summary:
@@ -104,40 +110,25 @@ def stretches(path: Path, spans: Sequence[tuple[int, int]]) -> Iterator[Samples]
         yield held[: end - begin].copy()
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """Open with soundfile; what goes wrong, then or while reading, becomes AudioError."""
-    import soundfile
-
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if path.suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples do not say their rate and form; write them as wav")
-    try:
-        with soundfile.SoundFile(path) as file:
-            yield file
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(
-            f"{path}: not readable as audio ({audio_files.reason(error)}); libsndfile reads wav, flac, mp3, ogg, opus, "
-            f"aiff, au and more. The sound of a video: ffmpeg -i {path.name!r} -vn sound.flac"
-        ) from None
-
-
 def _blocks(path: Path) -> Iterator[tuple[Samples, bool]]:
     """Yield blocks at 16 kHz, and with the last one whether the recording is cut off."""
-    with _open(path) as file:
-        resampler, size, num_read, last = _resampler(file.samplerate), BLOCK_SECONDS * file.samplerate, 0, False
-        while not last:
-            samples = file.read(size, dtype="float32", always_2d=True)
-            num_read += len(samples)
-            last = len(samples) < size
-            if num_read == 0:
+    try:
+        with reader.opened(path) as stream:
+            resampler = _resampler(stream.rate)
+            for samples in stream.blocks():
+                mono = samples.mean(axis=1, dtype=np.float32)
+                if not np.isfinite(mono).all():
+                    raise AudioError(f"{path}: samples that are not finite numbers; write the file anew")
+                yield mono if resampler is None else resampler.resample_chunk(mono), False
+            if stream.num_read == 0:
                 raise AudioError(f"{path}: holds no samples")
-            mono = samples.mean(axis=1, dtype=np.float32)
-            if not np.isfinite(mono).all():
-                raise AudioError(f"{path}: samples that are not finite numbers; write the file anew")
-            block = mono if resampler is None else resampler.resample_chunk(mono, last=last)
-            yield block, last and audio_files.is_cut_off(file, num_read)
+            rest = np.zeros(0, np.float32)
+            yield rest if resampler is None else resampler.resample_chunk(rest, last=True), stream.is_cut
+    except UnreadableError as error:
+        raise AudioError(
+            f"{error}; libsndfile reads wav, flac, mp3, ogg, opus, aiff, au and more. The sound of a video: "
+            f"ffmpeg -i {path.name!r} -vn sound.flac"
+        ) from None
 
 
 def _resampler(rate: int) -> Any:

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
-from mms_recipes import audio_files
+from mms_recipes import recordings
 from mms_recipes.audio_files import AudioError
 from mms_recipes.corpora.segmentation import Rules, Span, segment, speech_spans
 from mms_recipes.files import write_text
@@ -31,7 +30,6 @@ RECEIPT = "segments.json"  # beside the utterances of a recording; they are put 
 UNFINISHED = ".cutting"  # in the folder of a language; what lies there is thrown away in the end
 WINDOW = 512  # samples that silero-vad judges at a time
 ROWS, STRETCH, WARM_UP = 16, 512, 64  # stretches that it judges at a time, and windows of each: 16 s after 2 s
-BLOCK_SECONDS = 10  # of a recording in memory at a time
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,12 @@ def cut_recording(recording: Recording, out: Path, rules: Rules, settings: Setti
     for left in (unfinished, replaced_by(unfinished)):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        probabilities, num_samples = speech_probabilities(read_blocks(recording.path))
+        probabilities, num_samples = speech_probabilities(recordings.blocks(recording.path, whole=True))
         speech = speech_spans(probabilities, WINDOW, num_samples)
         cuts = segment(speech, rules, f"{settings['seed']} {recording.lang} {recording.name}")
         receipt = Receipt(settings, recording.size, recording.mtime_ns, num_samples, *cuts)
         unfinished.mkdir(parents=True)
-        for number, samples in enumerate(cut_out(read_blocks(recording.path), receipt.utterances)):
+        for number, samples in enumerate(cut_out(recordings.blocks(recording.path, whole=True), receipt.utterances)):
             write_flac(unfinished / file_name(number), samples)
         if fingerprint(recording.path) != (recording.size, recording.mtime_ns):
             raise AudioError(f"{recording.path}: changed while it was read; give the command again")
@@ -109,34 +107,6 @@ def fingerprint(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
-
-
-def read_blocks(path: Path) -> Iterator[Audio]:
-    """Yield a file as 16 kHz mono, some seconds at a time.
-
-    Raises AudioError, sooner or later, for what audio_files.place refuses too: not readable, empty, cut off.
-    """
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    seen = 0
-    try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # bytes: old names need not be UTF-8
-            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
-            while len(samples := file.read(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
-                seen += len(samples)
-                if not np.isfinite(samples).all():
-                    raise AudioError(f"{path}: samples that are not finite numbers")
-                mono = samples.mean(axis=1)
-                yield mono if file.samplerate == SAMPLE_RATE else resampler.resample_chunk(mono)
-            if file.samplerate != SAMPLE_RATE:
-                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            if not seen:
-                raise AudioError(f"{path}: no samples")
-            if audio_files.is_cut_off(file, seen):
-                raise AudioError(f"{path}: cut off, {seen} samples are left of it; get the file again")
-    except (soundfile.SoundFileError, OSError) as error:
-        reason = getattr(error, "error_string", error)
-        raise AudioError(f"{path}: not readable as audio ({reason})") from None
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import soundfile
 import torch
 from torch.nn import functional as F
 
@@ -17,11 +16,11 @@ def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tenso
     Raises ValueError when the file is not 16 kHz mono or its length is not the manifest's.
     """
     try:
-        samples, rate = soundfile.read(audio_files.open_audio(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        fault = f"not readable as audio ({audio_files.reason(error)})"
+        with audio_files.opened(path) as stream:
+            rate, samples = stream.rate, stream.read()
+    except audio_files.AudioError as error:
         remedy = _shard_remedy(path) or "check with tools/validate_manifests.py"
-        raise ValueError(f"{path}: {fault}; {remedy}") from error
+        raise ValueError(f"{error}; {remedy}") from error
     if rate != SAMPLE_RATE or samples.shape[1] != 1:
         raise ValueError(
             f"{path}: {rate} Hz with {samples.shape[1]} channel(s), expected {SAMPLE_RATE} Hz mono; "

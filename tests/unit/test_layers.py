@@ -13,7 +13,7 @@ MAX_LINES = 400
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
     "domain": "alignment audio_files corpora curves files languages licences manifest metrics parsing recordings "
-    "report sampling shard_files sources text unit_kinds units watchdog cluster.claim cluster.progress "
+    "report sampling shard_files sound sources text unit_kinds units watchdog cluster.claim cluster.progress "
     "cluster.run_state cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks "
     "lid.calibration lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles",
     "decoding": "decoding memory models.adapters transcription.transcripts transcription.windows",

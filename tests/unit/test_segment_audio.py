@@ -319,7 +319,7 @@ def test_broken_recordings_are_named_and_the_rest_is_cut(
         errors,
         [
             ("cut.flac", ""),
-            ("cut.wav", "cut off, 4719"),
+            ("cut.wav", "cut off or damaged, its header promises more than there is"),
             ("empty.wav", "not readable as audio (Format not recognised.)"),
             ("lost.wav", "no such file"),
             ("nan.wav", "samples that are not finite numbers"),

@@ -590,7 +590,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "not audio": (
         spoil_audio,
         "unreadable audio",
-        "Format not recognised.; restore the file",
+        "not readable as audio (Format not recognised.); restore the file",
         "not readable as audio (Format not recognised.); restore the shard, or " + AGAIN,
     ),
     "compressed zip": (

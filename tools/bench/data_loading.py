@@ -128,7 +128,8 @@ def take(data: Path, minutes: float) -> Iterator[Samples]:
         for row in range(len(utterances)):
             if left <= 0:
                 return
-            samples, _ = soundfile.read(audio_files.open_audio(utterances.path(row)), dtype="float32")
+            with audio_files.opened(utterances.path(row)) as stream:
+                samples = stream.read()[:, 0]
             left -= len(samples) / SAMPLE_RATE
             yield samples
 
