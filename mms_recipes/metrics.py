@@ -2,6 +2,7 @@
 
 Rates are in percent of the reference length. A character is a Unicode code point, as in fairseq and jiwer, so a
 combining mark counts as one. CER leaves the spaces between words out unless `count_space` is set; jiwer counts them.
+A hypothesis is counted in the Unicode form of its reference (unicode_forms.py); in the same form jiwer counts alike.
 """
 
 import itertools
@@ -13,6 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import Levenshtein
+
+from mms_recipes.unicode_forms import in_form_of
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
 _OPERATIONS: dict[str, Operation] = {
@@ -68,13 +71,13 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
 
 def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
     """Count errors over the words, which whitespace separates."""
-    return count_errors(reference.split(), hypothesis.split())
+    return count_errors(reference.split(), in_form_of(reference, hypothesis).split())
 
 
 def character_errors(reference: str, hypothesis: str, count_space: bool = False) -> ErrorCounts:
     """Count errors over the characters; with `count_space` over single spaces between words too."""
     space = " " if count_space else ""
-    return count_errors(space.join(reference.split()), space.join(hypothesis.split()))
+    return count_errors(space.join(reference.split()), space.join(in_form_of(reference, hypothesis).split()))
 
 
 class Aligned(NamedTuple):

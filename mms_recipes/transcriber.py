@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import)
-from mms_recipes import devices, languages, recordings
+from mms_recipes import devices, languages, recordings, unicode_forms
 from mms_recipes.decoding import word_times
 from mms_recipes.decoding.word_times import Timing
 from mms_recipes.recognizer import Heads, Recognizer, open_recognizer
@@ -210,10 +210,10 @@ def _transcript(job: Job, heard: Heard, text: str, timing: Timing, route: Route 
     return Transcript(
         job.path,
         job.lang,
-        text,
+        unicode_forms.composed(text),
         heard.seconds,
         timing.confidence,
-        timing.words,
+        word_times.composed(timing.words),
         route.probability if route else None,
         "; ".join(remarks) or None,
     )

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mms_recipes import unicode_forms
 from mms_recipes.decoding.greedy import BLANK
 from mms_recipes.text import WORD_END
 
@@ -64,6 +65,19 @@ def time_hypothesis(
         return Timing([], None)
     scores_T = np.take_along_axis(emissions_TV, path_T[:, None], 1)[:, 0]
     return time_path(path_T, scores_T, symbols, frame_seconds, by_unit, words)
+
+
+def composed(words: Sequence[Word]) -> list[Word]:
+    """Return words as people type them (unicode_forms.py); letters that are one when composed become one item."""
+    found: list[Word] = []
+    for word in words:
+        both = unicode_forms.composed(found[-1].text + word.text) if found and len(found[-1].text) == 1 else ""
+        if len(both) == len(word.text) == 1:
+            sure = min(found[-1].confidence, word.confidence)
+            found[-1] = found[-1]._replace(text=both, end=word.end, confidence=sure)
+        else:
+            found.append(word._replace(text=unicode_forms.composed(word.text)))
+    return found
 
 
 def _without_outer_marks(units: Sequence[int], symbols: Sequence[str]) -> Sequence[int]:

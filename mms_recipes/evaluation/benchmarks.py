@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from mms_recipes import languages, manifest, metrics
 from mms_recipes.metrics import MACRO
 from mms_recipes.report.scores import UtteranceScore
+from mms_recipes.unicode_forms import in_form_of
 
 PAPER_TABLE = Path(__file__).with_name("paper_scores.tsv")
 PAPER_COLUMNS = ("protocol", "split", "system", "lang", "rate", "source")
@@ -138,7 +139,8 @@ def rescore(score: UtteranceScore, protocol: Protocol, count_space: bool) -> Utt
     if not protocol.whisper:
         return score
     rules = text_rules(protocol, score.lang)
-    reference, hypothesis = rules(score.reference), rules(score.hypothesis)
+    reference = rules(score.reference)
+    hypothesis = in_form_of(reference, rules(score.hypothesis))
     return dataclasses.replace(
         score,
         reference=reference,
@@ -190,6 +192,15 @@ def differences(protocol: Protocol, data: Path, split: str, langs: Sequence[str]
     if protocol.whisper and count_space:
         found.append("spaces are counted in CER, which Whisper's rules do not do")
     return found + _references(protocol, data, split, langs)
+
+
+def told_of_forms(respelt: Mapping[str, int], total: int) -> str:
+    """Say that hypotheses were in another Unicode form than their references; `respelt` are their numbers by lang."""
+    listed = ", ".join(f"{lang} {number:,}" for lang, number in sorted(respelt.items()))
+    return (
+        f"{sum(respelt.values()):,} of {total:,} hypotheses were in another Unicode form than their references "
+        f"(letters composed or taken apart) and are counted in the references' form: {listed}"
+    )
 
 
 def _references(protocol: Protocol, data: Path, split: str, langs: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ then their searches in parallel processes, which share them and the language's m
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -31,12 +32,14 @@ from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer, load_recognizer
 from mms_recipes.report import shards
 from mms_recipes.report.scores import UtteranceScore, write_report
+from mms_recipes.unicode_forms import in_form_of
 
 logger = logging.getLogger(__name__)
 
 MANDATORY = ["checkpoint", "data", "out"]
 GREEDY, WORD_LM, LETTER_LM, EITHER_LM = "greedy", "word_lm", "letter_lm", "lm"
 NBEST = "nbest.tsv"
+RESPELT = "hypotheses_in_another_unicode_form"  # by language, in the settings of scores.json
 
 
 def evaluate(cfg: DictConfig) -> Path:
@@ -79,12 +82,17 @@ def evaluate(cfg: DictConfig) -> Path:
 def write(out: Path, whole: shards.Shard) -> None:
     """Write the report of all languages. Raises ValueError unless every utterance was scored exactly once."""
     (out / NBEST).unlink(missing_ok=True)  # of an earlier evaluation
-    settings = whole.settings
+    settings = dict(whole.settings)
+    if respelt := Counter(score.lang for score in whole.scores if score.respelt):
+        settings[RESPELT] = dict(sorted(respelt.items()))
+        logger.warning("%s", benchmarks.told_of_forms(settings[RESPELT], len(whole.scores)))
     if settings["protocol"]:
         protocol, count_space = benchmarks.find(settings["protocol"]), settings["count_space"]
         scores = [benchmarks.rescore(one, protocol, count_space) for one in whole.scores]
         folder, langs = Path(settings["data"]), list(whole.expected)
         beside = benchmarks.document(protocol, folder, settings["split"], langs, count_space)
+        if respelt:
+            beside["differs"].append(benchmarks.told_of_forms(respelt, len(scores)))
         write_report(out, scores, whole.expected, settings, protocol.metric, beside)
     else:
         write_report(out, whole.scores, whole.expected, settings)
@@ -165,7 +173,11 @@ def _time_best_paths(
 def _utterance_score(
     lang: str, split: Split, row: int, hypothesis: str, count_space: bool, timing: Timing | None
 ) -> UtteranceScore:
-    reference = split.labels.words[row]
+    reference, found = split.labels.words[row], hypothesis
+    hypothesis = in_form_of(reference, found)
+    times = timing and timing.words
+    if times and hypothesis != found and len(times) == len(hypothesis.split()):  # of letters they stay as they are
+        times = [word._replace(text=text) for word, text in zip(times, hypothesis.split(), strict=True)]
     return UtteranceScore(
         uid=split.labels.uids[row],
         lang=lang,
@@ -175,7 +187,8 @@ def _utterance_score(
         characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
         seconds=int(split.utterances.num_samples[row]) / SAMPLE_RATE,
         confidence=timing and timing.confidence,
-        word_times=timing and timing.words,
+        word_times=times,
+        respelt=hypothesis != found,
     )
 
 

@@ -30,7 +30,7 @@ class UtteranceScore:
     """One utterance as it was recognised. `reference` and `hypothesis` are words, `seconds` its duration.
 
     `word_times` holds (word, start, end, confidence) in seconds, None where words were not timed; `confidence` is None
-    where it is not known.
+    where it is not known. `respelt`: the hypothesis was in another Unicode form than it is here, the reference's.
     """
 
     uid: str
@@ -42,6 +42,7 @@ class UtteranceScore:
     seconds: float
     confidence: float | None = None
     word_times: Sequence[tuple[str, float, float, float]] | None = None
+    respelt: bool = False
 
 
 def headline_metric(lang: str) -> str:
