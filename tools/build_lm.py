@@ -32,15 +32,14 @@ from lm_corpus import Corpus
 from mms_recipes import __version__, languages
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import ngrams
-from mms_recipes.decoding.language_model import LEXICON, MODEL, TUNED
+from mms_recipes.decoding.language_model import DESCRIPTION, LEXICON, MODEL, TUNED
 from mms_recipes.decoding.lm_text import Kind
 from mms_recipes.decoding.ngrams import Recipe, Vocabulary
-from mms_recipes.files import write_text
+from mms_recipes.files import sha256, write_text
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS, WORD_END
 from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 from mms_recipes.units import Units
 
-DESCRIPTION = "lm.json"
 SMALL = 10_000_000  # bytes of text, below which pruning leaves little
 # A hash table answers fastest, and a word model is small beside its text; letter models of a high order are not.
 STRUCTURES: dict[Kind, str] = {"word": "probing", "letter": "trie"}
@@ -217,6 +216,7 @@ def build(job: Job, args: argparse.Namespace, programs: Programs) -> None:
         "outside_dictionary": len(found.outside),
         "ngrams": estimated.ngrams,
         "bytes": sizes,
+        "sha256": {name: sha256(folder / name) for name in sizes},
         "version": __version__,
     }
     write_text(folder / DESCRIPTION, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
@@ -259,7 +259,7 @@ def is_finished(folder: Path, settings: Mapping[str, Any]) -> bool:
         return document["settings"] == settings and all(
             (folder / name).stat().st_size == size for name, size in document["bytes"].items()
         )
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes.decoding import language_model
+from mms_recipes.decoding import language_model, pool
 from mms_recipes.decoding.greedy import BLANK
 from mms_recipes.decoding.lexicon import Lexicon, read_lexicon
 from mms_recipes.decoding.word_times import units_of
@@ -25,6 +25,9 @@ from mms_recipes.manifest import SPECIAL_TOKENS
 from mms_recipes.text import WORD_END
 
 logger = logging.getLogger(__name__)
+
+TRIAL_FRAMES = 40
+TRIAL_SECONDS, TRIAL_BYTES_PER_SECOND = 120, 10_000_000  # more than any whole model takes to be loaded
 
 LM_WEIGHT, WORD_SCORE, SIL_SCORE = 2.0, -1.0, 0.0  # fairseq's defaults: decoders/decoder_config.py
 
@@ -171,12 +174,28 @@ def load_space(folder: Path, symbols: Sequence[str], words: bool, drop_oov: bool
 
 
 def check_files(folder: Path, symbols: Sequence[str], words: bool, drop_oov: bool = False) -> Lexicon | None:
-    """Look at the files of a language's model, once, without loading it; return its lexicon, None for letters.
+    """Look at the files of a language's model, once; return its lexicon, None for letters.
 
-    Raises FileNotFoundError or ValueError: a file that is missing or is something else, an order that KenLM does not
-    read, a lexicon or a model of other units. What is known in part is logged.
+    At last the model is loaded and searched in a process of its own: what is broken inside ends that one. Raises
+    FileNotFoundError or ValueError: a file that is missing or is something else, an order that KenLM does not read, a
+    lexicon or a model of other units, a model that cannot be loaded. What is known in part is logged.
     """
+    lexicon = _check_contents(folder, symbols, words, drop_oov)
     model = folder / language_model.MODEL
+    seconds = TRIAL_SECONDS + model.stat().st_size / TRIAL_BYTES_PER_SECOND
+    pool.trial(_try_model, (list(symbols), model, lexicon), model, seconds)
+    return lexicon
+
+
+def _try_model(symbols: Sequence[str], model: Path, lexicon: Lexicon | None) -> None:
+    """Load a model and search emissions of noise, which meet all units."""
+    noise_TV = np.random.default_rng(1).standard_normal((TRIAL_FRAMES, len(symbols)), dtype=np.float32)
+    SearchSpace(symbols, model, lexicon).decoder(BeamOptions(beam_size=50)).decode(noise_TV)
+
+
+def _check_contents(folder: Path, symbols: Sequence[str], words: bool, drop_oov: bool) -> Lexicon | None:
+    model = folder / language_model.MODEL
+    language_model.check_whole(folder)
     require_order(model)
     if not words:
         letters = [symbol for symbol in symbols if symbol not in SPECIAL_TOKENS]

@@ -4,15 +4,19 @@ A folder of models holds `<lang>/lm.bin`, for word models `<lang>/lexicon.txt`, 
 They are looked at before KenLM opens them: it reads whatever it does not recognise as an ARPA file.
 """
 
-import json
 import mmap
+import os
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pydantic
+
+from mms_recipes import files, parsing
 from mms_recipes.units import is_last_piece
 
-MODEL, LEXICON, TUNED = "lm.bin", "lexicon.txt", "decoding.json"
+MODEL, LEXICON, TUNED, DESCRIPTION = "lm.bin", "lexicon.txt", "decoding.json", "lm.json"
 WEIGHTS = ("lm_weight", "word_score", "sil_score")
 ORDER_OF_WHEELS = 6  # flashlight-text's wheels from PyPI read models up to this order
 PAPER_ORDER = 20  # what tools/build_kenlm.py and tools/build_flashlight.py build for: the paper's letter models
@@ -20,11 +24,14 @@ ARPA_START = "\\data\\"
 HIGHEST_ORDER = re.compile(r"compiled to support up to (\d+)")  # what KenLM says of a model of a higher order
 _REMEDY = "build it with tools/build_lm.py"
 
-# kenlm:lm/binary_format.cc. The order stands behind the magic line and values that prove the format of numbers.
+# kenlm:lm/binary_format.hh. The order stands behind the magic line and values that prove the format of numbers.
 _BINARY = b"mmap lm http://kheafield.com/code format version 5\n\0"
+_HEADER = struct.Struct("<B3xfi?3xI")  # behind it: order, probing multiplier, type, has a vocabulary, search version
+_TYPES = 6  # of KenLM's structures, probing to quantised array trie
 _UNFINISHED = b"mmap lm http://kheafield.com/code incomplete\n"
 _ORDER_AT = 88
-_ARPA_COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*\d+\s*")
+_ARPA_COUNT = re.compile(rb"ngram\s+(\d{1,3})\s*=\s*(\d+)\s*")
+_DIGITS = 18  # of a count that are looked at: more are too many anyway
 _HEADER_BYTES = 1 << 16
 
 
@@ -43,9 +50,7 @@ def read_order(path: Path) -> int:
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if header.startswith(_BINARY):
-        if len(header) <= _ORDER_AT:
-            raise ValueError(f"{path}: {len(header)} bytes, a KenLM file that was cut off; copy or {_REMEDY} again")
-        return header[_ORDER_AT]
+        return _binary_order(path, header)
     if header.startswith(_UNFINISHED):
         raise ValueError(f"{path}: build_binary did not finish this file; {_REMEDY} again")
     lines = iter(header.lstrip().splitlines())
@@ -55,16 +60,52 @@ def read_order(path: Path) -> int:
             f"{path}: not a language model: it begins with {start!r}, expected KenLM's binary form "
             f"({_BINARY[:7].decode()!r} ...) or ARPA text ({ARPA_START}); {_REMEDY}"
         )
-    orders = []
+    counts: dict[int, int] = {}
     for line in lines:
         match = _ARPA_COUNT.fullmatch(line)
         if match:
-            orders.append(int(match[1]))
+            counts[int(match[1])] = int(match[2][:_DIGITS])
         elif line.strip():
             break
-    if not orders:
+    if not counts:
         raise ValueError(f"{path}: an ARPA file without 'ngram 1=...' lines; {_REMEDY}")
-    return max(orders)
+    _check_counts(path, [*counts], [*counts.values()], path.stat().st_size)
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _HEADER_BYTES), os.SEEK_END)
+        if not file.read().rstrip().endswith(b"\\end\\"):
+            raise ValueError(f"{path}: does not end in \\end\\, an ARPA file that was cut off; copy or {_REMEDY} again")
+    return max(counts)
+
+
+def _binary_order(path: Path, header: bytes) -> int:
+    """Return the order of a binary model; ValueError where its header holds what KenLM does not write."""
+    size = path.stat().st_size
+    if len(header) < _ORDER_AT + _HEADER.size:
+        raise ValueError(f"{path}: {size} bytes, a KenLM file that was cut off; copy or {_REMEDY} again")
+    order, multiplier, kind, _, _ = _HEADER.unpack_from(header, _ORDER_AT)
+    if not (1 <= multiplier <= 100 and 0 <= kind < _TYPES):
+        raise ValueError(
+            f"{path}: a KenLM file with a broken header (multiplier {multiplier:g}, structure {kind}); copy or "
+            f"{_REMEDY} again"
+        )
+    counts = header[_ORDER_AT + _HEADER.size :][: 8 * order]
+    if len(counts) < 8 * order:
+        raise ValueError(f"{path}: {size} bytes, a KenLM file that was cut off; copy or {_REMEDY} again")
+    _check_counts(path, list(range(1, order + 1)), list(struct.unpack(f"<{order}Q", counts)), size)
+    return int(order)
+
+
+def _check_counts(path: Path, orders: list[int], counts: list[int], size: int) -> None:
+    """Raise ValueError unless there are n-grams from 1 on, not more than the file has room for (a bit each)."""
+    if orders != list(range(1, len(orders) + 1)) or len(orders) < 2:
+        raise ValueError(
+            f"{path}: n-grams of the orders {', '.join(map(str, orders)) or 'none'}, expected 1, 2 and so on; copy or "
+            f"{_REMEDY} again"
+        )
+    if counts[0] < 1 or sum(counts) > 8 * size:
+        raise ValueError(
+            f"{path}: {size:,} bytes cannot hold n-grams in these numbers: {counts}; copy or {_REMEDY} again"
+        )
 
 
 def read_vocabulary(path: Path) -> set[str] | None:
@@ -132,6 +173,21 @@ def check_letter_model(path: Path, letters: Sequence[str]) -> list[str]:
     return [letter for letter in letters if letter not in vocabulary]
 
 
+class Tuned(parsing.Schema):
+    """decoding.json: the weights that tuning found."""
+
+    lm_weight: float | None = None
+    word_score: float | None = None
+    sil_score: float | None = None
+
+
+class _Built(parsing.Schema):
+    """lm.json: what tools/build_lm.py says of the files that it wrote."""
+
+    sizes: dict[str, int] = pydantic.Field(alias="bytes", default_factory=dict)
+    sha256: dict[str, str] = pydantic.Field(default_factory=dict)
+
+
 def read_tuned(folder: Path) -> dict[str, float]:
     """Return the weights that tuning wrote beside a model, by name; none when it was not tuned.
 
@@ -141,13 +197,26 @@ def read_tuned(folder: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); tune again, or delete it") from None
-    found = {name: document[name] for name in WEIGHTS if name in document} if isinstance(document, dict) else {}
-    wrong = [name for name, value in found.items() if isinstance(value, bool) or not isinstance(value, int | float)]
-    if wrong or not found:
+        tuned = parsing.read_json(Tuned, path)
+    except ValueError as error:
+        raise ValueError(f"{error}; expected numbers for {', '.join(WEIGHTS)}; tune again, or delete it") from None
+    found = {name: float(value) for name in WEIGHTS if (value := getattr(tuned, name)) is not None}
+    if not found:
+        raise ValueError(f"{path}: none of {', '.join(WEIGHTS)} in it; tune again, or delete it")
+    return found
+
+
+def check_whole(folder: Path) -> None:
+    """Raise ValueError where lm.bin is not the file that lm.json beside it describes, as far as it does."""
+    path, model = folder / DESCRIPTION, folder / MODEL
+    if not path.is_file() or not model.is_file():
+        return
+    built = parsing.read_json(_Built, path)
+    size, digest = built.sizes.get(MODEL), built.sha256.get(MODEL)
+    wrong = size is not None and size != model.stat().st_size
+    if wrong or (digest is not None and digest != files.sha256(model)):
+        found = f"{model.stat().st_size:,} bytes, {size:,} when it was built" if wrong and size else "another SHA-256"
         raise ValueError(
-            f"{path}: expected numbers for {', '.join(WEIGHTS)}, found {document!r}; tune again, or delete it"
+            f"{model}: not the file that {DESCRIPTION} describes ({found}): cut off, changed or replaced. {_REMEDY} "
+            f"again; if it is another model that you put there, delete {path}"
         )
-    return {name: float(value) for name, value in found.items()}

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mms_recipes import parsing
 from mms_recipes.decoding.greedy import BLANK
 from mms_recipes.text import WORD_END
 from mms_recipes.units import is_last_piece
 
+LONGEST = 500  # units of a spelling; flashlight's trie goes down one level for each, and ends the process when deep
 _SHOWN = 12  # letters of each side in a message
 
 
@@ -42,8 +44,13 @@ def read_lexicon(path: Path, symbols: Sequence[str], drop_oov: bool = False) -> 
         lines += 1
         if not spelling:
             raise ValueError(
-                f"{path}:{number}: found {line!r}, expected a word and its units (hello h e l l o |); "
+                f"{path}:{number}: found {parsing.shown(line)}, expected a word and its units (hello h e l l o |); "
                 "build the lexicon with tools/build_lm.py"
+            )
+        if len(spelling) > LONGEST:
+            raise ValueError(
+                f"{path}:{number}: {parsing.shown(word)} is spelt with {len(spelling):,} units, expected {LONGEST} at "
+                "most; take the line out, or build the lexicon again"
             )
         missing = next((unit for unit in spelling if unit not in ids), None)
         if missing is None:
@@ -91,7 +98,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _unknown_units(path: Path, unknown: list[tuple[int, str, str]], lines: int, symbols: Sequence[str]) -> str:
     number, line, unit = unknown[0]
-    found = f"{path}:{number}: {line!r}: {unit!r} is not among the {len(symbols)} units of the model"
+    told = f"{parsing.shown(line)}: {parsing.shown(unit)}"
+    found = f"{path}:{number}: {told} is not among the {len(symbols)} units of the model"
     if len(unknown) == lines:
         theirs = sorted({unit for _, _, unit in unknown})
         return (

@@ -3,10 +3,12 @@
 The work must not use torch: its threads do not live on in a forked process. Results come back through pipes.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import signal
 import sys
 import threading
@@ -15,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,53 @@ def work_through(
             process.terminate()
             process.join()
             receiver.close()
+
+
+def trial(work: Callable[..., object], arguments: tuple[Any, ...], path: Path, seconds: float) -> None:
+    """Do work with a file in a process of its own, so that it can crash there; all that it returns is dropped.
+
+    Raises ValueError with what the work raised, or how its process was ended; it may take so many seconds.
+    """
+    context = multiprocessing.get_context("fork" if can_fork() else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process: BaseProcess = context.Process(target=_try, args=(sender, work, arguments), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as in _start
+        process.start()
+    sender.close()
+    ended, said = False, None
+    try:
+        if ended := receiver.poll(seconds):
+            with contextlib.suppress(EOFError, OSError):
+                said = receiver.recv()
+    finally:
+        process.join(1 if ended else 0)
+        process.kill()
+        process.join()
+        receiver.close()
+    if said == "":
+        return
+    if said is None:
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        end = f"ended the process that read it ({how})" if ended else f"was not read within {seconds:.0f} s"
+        said = f"{path}: broken: it {end}; copy it again, or build it again with tools/build_lm.py"
+    raise ValueError(said)
+
+
+def _try(sender: Connection, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    """Do work, and send what it raised, or nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C++ writes there before it ends the process
+    try:
+        work(*arguments)
+        said = ""
+    except MemoryError:
+        said = "not enough memory to load this model"
+    except Exception as error:  # whatever it is, the parent tells it
+        said = str(error) if isinstance(error, ValueError | OSError) else repr(error)
+    sender.send(said)
 
 
 def _start(work: Callable[[int], Any], count: int, workers: int) -> list[tuple[BaseProcess, Connection]]:
