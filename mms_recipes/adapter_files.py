@@ -13,10 +13,10 @@ from fairseq.data import Dictionary
 from mms_recipes import __version__, files, licences
 from mms_recipes.checkpoints import Base, base_of, load_checkpoint
 from mms_recipes.formats import stock_checkpoints
+from mms_recipes.formats.checkpoint_contents import UNITS
 from mms_recipes.formats.huggingface import weights
 from mms_recipes.formats.huggingface.reading import is_huggingface
 from mms_recipes.formats.portable import Kind, LanguagePart, OnDemand, Portable
-from mms_recipes.formats.stock_checkpoints import UNITS
 from mms_recipes.units import LETTERS, Units
 
 ADAPTER_FORMAT = "mms_recipes.adapter/1"

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 
 from mms_recipes import checkpoint_files, fairseq_compat, licences
-from mms_recipes.formats import fairseq_configs, stock_checkpoints
+from mms_recipes.formats import checkpoint_contents, fairseq_configs, stock_checkpoints
 from mms_recipes.formats.huggingface import names, reading
 from mms_recipes.formats.portable import frozen_part, state_hash
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER
@@ -53,8 +55,37 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         said = str(error).partition("\n")[0] or type(error).__name__  # of an empty file: EOFError, without a word
         raise ValueError(f"{path}: not a torch checkpoint, or cut off ({said})") from error
+    return checked(state, path)
+
+
+def checked(state: Any, path: str | Path) -> dict[str, Any]:
+    """What was read of a file, if it is a fairseq checkpoint. Raises ValueError as `checkpoint_contents.checked`."""
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside; found {_describe(state)}")
+    return checkpoint_contents.checked(state, path)
+
+
+def serve_fairseq() -> None:
+    """Let fairseq read its files here: a run that goes on, `finetune_from_model`, the base of a dense model.
+
+    It loads them by itself otherwise, and evaluates and interpolates what their configs say.
+    """
+    checkpoint_utils.load_checkpoint_to_cpu = _for_fairseq
+
+
+def _for_fairseq(
+    path: str, arg_overrides: dict[str, Any] | None = None, load_on_all_ranks: bool = False
+) -> dict[str, Any]:
+    """As checkpoint_utils.load_checkpoint_to_cpu; of pretraining's config only what an encoder is built from."""
+    state = load_checkpoint(path)
+    cfg = fairseq_configs.checked(state, path)
+    is_encoder = cfg["model"]["_name"] == "wav2vec2"
+    state["cfg"] = OmegaConf.create(fairseq_configs.pretraining(cfg, f"{path}: cfg") if is_encoder else cfg)
+    if arg_overrides:
+        overwrite_args_by_name(state["cfg"], arg_overrides)
+    none = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+    state["optimizer_history"] = [none | dict(entry) for entry in state.get("optimizer_history") or [{}]]
+    state["extra_state"] = {"train_iterator": {"epoch": 1}} | dict(state.get("extra_state") or {})
     return state
 
 
@@ -188,15 +219,13 @@ def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
     weights = names.old_weight_norm(checkpoint["model"])
     if name == "wav2vec_ctc":
         weights = {key.removeprefix(ENCODER): v for key, v in weights.items() if key.startswith(ENCODER)}
-        cfg_encoder = fairseq_configs.as_config(cfg.model.w2v_args)
-    elif name == "wav2vec2":
-        cfg_encoder = cfg
-    else:
+    elif name != "wav2vec2":
         what = "model that identifies languages" if name in stock_checkpoints.LID_MODELS else f"{name!r} model"
         raise ValueError(f"{path}: a {what}, expected wav2vec2 (pretraining) or wav2vec_ctc (recognises speech)")
+    cfg_encoder = fairseq_configs.inside(cfg, path)
     base = Base(
         path=Path(path),
-        cfg=fairseq_configs.of_encoder(cfg_encoder.model),
+        cfg=fairseq_configs.of_encoder(cfg_encoder.model, f"{path}: cfg"),
         normalize=fairseq_configs.is_normalized(cfg_encoder),
         encoder_state=frozen_part(weights),
         checkpoint=checkpoint,
@@ -220,8 +249,8 @@ def as_pretrained(path: str | None) -> Iterator[str | None]:
     if not fine_tuned and Path(path).is_file():
         yield path
         return
+    inside = fairseq_configs.inside(cfg, path)
     with tempfile.TemporaryDirectory() as folder:
-        inside = fairseq_configs.as_config(cfg.model.w2v_args) if fine_tuned else cfg
         kept = ("optimizer_history", "extra_state")
         state: dict[str, Any] = {key: base.checkpoint[key] for key in kept if key in base.checkpoint}
         state |= {"cfg": OmegaConf.to_container(inside, enum_to_str=True), "model": base.encoder_state}

@@ -14,6 +14,7 @@ import mms_recipes.tasks.finetuning  # noqa: E402
 import mms_recipes.tasks.lid  # noqa: E402
 import mms_recipes.tasks.lsah  # noqa: E402
 import mms_recipes.tasks.pretraining  # noqa: E402, F401
-from mms_recipes import origins  # noqa: E402
+from mms_recipes import checkpoints, origins  # noqa: E402
 
+checkpoints.serve_fairseq()
 origins.keep()

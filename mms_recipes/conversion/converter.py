@@ -55,9 +55,7 @@ def _load(path: Path, trust: bool) -> Mapping[str, object]:
         state = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # it may be anything, the file's own code included
         raise ValueError(f"{path}: cannot be read even unprotected ({type(error).__name__}: {error})") from error
-    if not isinstance(state, dict) or "model" not in state:
-        raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside")
-    return state
+    return checkpoints.checked(state, path)
 
 
 def _base_of(adapters: Mapping[str, adapter_files.Adapter], base: Path | None) -> Path:

@@ -14,12 +14,12 @@ from omegaconf import DictConfig
 
 from mms_recipes import files, licences
 from mms_recipes.formats import fairseq_configs
+from mms_recipes.formats.checkpoint_contents import UNITS
 from mms_recipes.formats.huggingface import names
 from mms_recipes.formats.portable import OF_VARIANTS, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD
 
 LID_MODELS = ("wav2vec_classification", "mms_lid")
-UNITS = "units"  # in a task_state, beside the dictionary: language -> LanguagePart.units
 OF_CLASSES = "give the dict.lang.txt or config.json that came with it (--classes)"
 
 
@@ -43,11 +43,11 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path, classes: Sequ
         kind = Kind.encoder
     skipped = OF_VARIANTS if kind == Kind.pretraining else OF_VARIANTS + PRETRAINING_PARTS
     encoder = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
-    inside = fairseq_configs.as_config(cfg.model.w2v_args) if prefix else cfg
+    inside = fairseq_configs.inside(cfg, path)
     found = Portable(
         str(path),
         kind,
-        fairseq_configs.of_encoder(inside.model),
+        fairseq_configs.of_encoder(inside.model, f"{path}: cfg"),
         fairseq_configs.is_normalized(inside),
         {key: tensor for key, tensor in encoder.items() if not key.startswith(skipped)},
         origin=origin_of(checkpoint, path),

@@ -208,7 +208,12 @@ def test_what_checkpoints_hold_is_loaded(tmp_path: Path) -> None:
     loaded = torch.load(tmp_path / "all.pt", weights_only=True)
     assert loaded["dictionary"] == held["dictionary"] and loaded["args"] == held["args"]
     assert loaded["cfg"] == held["cfg"] and loaded["numpy"][0] == 1.5
-    state = {"task_state": {"target_dictionary": Dictionary()}, "cfg": {"model": {}}, "model": {}, "args": None}
+    state = {
+        "task_state": {"target_dictionary": Dictionary()},
+        "cfg": {"model": {"_name": "x"}},
+        "model": {},
+        "args": None,
+    }
     history = {"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0, "criterion_name": ""}
     torch.save(state | {"optimizer_history": [history], "extra_state": {}}, tmp_path / "ctc.pt")
     read = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "ctc.pt"))

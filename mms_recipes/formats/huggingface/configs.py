@@ -1,8 +1,9 @@
 """config.json of Hugging Face and the config of fairseq's encoder, each from the other; what has no like is refused."""
 
-import ast
 from collections.abc import Mapping
 from typing import Any
+
+from mms_recipes.formats.encoder_fields import conv_layers as conv_layers
 
 LAYER_NORM_EPS = 1e-5  # fixed in fairseq
 # the same numbers under two names; with fairseq's default, which old checkpoints leave out
@@ -81,29 +82,6 @@ DEFAULTS_THERE: dict[str, Any] = {
     "mask_feature_length": 10,
     "adapter_attn_dim": None,
 }
-
-
-def conv_layers(text: str) -> list[tuple[int, int, int]]:
-    """(channels, kernel, stride) of each convolution from fairseq's expression, "[(512, 10, 5)] + [(512, 3, 2)] * 4".
-
-    fairseq evaluates the text as Python; here lists, sums and repetitions are all that is understood.
-    """
-    try:
-        layers = _value(ast.parse(text.strip(), mode="eval").body)
-        return [(int(channels), int(kernel), int(stride)) for channels, kernel, stride in layers]
-    except (SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"conv_feature_layers {text!r}: expected a list of (channels, kernel, stride), as in "
-            "'[(512, 10, 5)] + [(512, 3, 2)] * 4'"
-        ) from error
-
-
-def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _value(node.left) + _value(node.right)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        return _value(node.left) * _value(node.right)
-    return ast.literal_eval(node)
 
 
 def to_huggingface(model: Mapping[str, Any], where: str, fine_tuned: bool) -> dict[str, Any]:
