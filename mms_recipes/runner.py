@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from mms_recipes import __version__, checkpoints, config, devices, files, preflight
+from mms_recipes import __version__, checkpoints, config, devices, files, preflight, streams
 from mms_recipes import run_folder as run_folders
 from mms_recipes.cluster import claim, preemption, progress, run_state, signals
 
@@ -45,18 +45,21 @@ def errors_for_users() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports by itself and exits, with advice that does not help
     logging.raiseExceptions = False  # where train.log does not fit on a full disk, no traceback for every line
     try:
-        yield
+        with streams.guarded():
+            yield
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("MMS_RECIPES_DEBUG"):
             raise
-        logger.error("%s", explain(error))
+        logger.error("%s", streams.printable(explain(error), lines=True))
         sys.exit(1)
     except torch.multiprocessing.ProcessRaisedException as error:  # in one of several processes of this machine
         said = re.search(r"\n(?:ValueError|\w*FileNotFoundError|OSError): (.*)$", str(error).rstrip(), re.DOTALL)
         if said is None or os.environ.get("MMS_RECIPES_DEBUG"):
             raise
-        logger.error("%s", said[1])
+        logger.error("%s", streams.printable(said[1], lines=True))
         sys.exit(1)
+    finally:
+        streams.drain()
 
 
 def explain(error: Exception) -> str:

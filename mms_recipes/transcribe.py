@@ -15,37 +15,42 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from mms_recipes import recordings, runner, sources
+from mms_recipes import recordings, runner, sources, streams
 from mms_recipes.transcriber import Transcriber
-from mms_recipes.transcription import transcripts
+from mms_recipes.transcription import outputs, transcripts
 from mms_recipes.transcription.listener import Limits
+from mms_recipes.transcription.outputs import Tally
 from mms_recipes.transcription.routing import Routes
-from mms_recipes.transcription.transcripts import Transcript
+from mms_recipes.transcription.transcripts import Transcript, shown
 
 
 def main() -> int:
     args = arguments()
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq made it DEBUG
     found = sources.find(args.files, sys.stdin.buffer, args.null)
-    with transcripts.open_output(args.out, args.format, found, sys.stdout.buffer) as write:
+    if args.out is None:
+        streams.require_output()
+    reads = [source.path for source in found] + [args.checkpoint, args.base, args.lid, 0]
+    guard = outputs.guard(reads, args.overwrite)
+    tally = Tally(len(found), f", in {args.out}" if args.out else "")
+    with tally, outputs.open_output(args.out, args.format, found, sys.stdout.buffer, guard) as write:
         limits = Limits(args.batch_seconds, args.whole_seconds, args.window_seconds)
         routes = Routes(args.prefer, args.fallback_lang, args.lid_threshold)
         models = {"base": args.base, "lid": args.lid, "lm": args.lm, "device": args.device}
         transcriber = Transcriber(args.checkpoint, routes=routes, limits=limits, **models)
-        wrong: list[Transcript] = []
         seconds = [recordings.expected_seconds(source.path) for source in found]
+
+        def send(number: int, transcript: Transcript) -> None:
+            with tqdm.external_write_mode(sys.stdout, nolock=True):
+                fault = write(found[number], transcript) or transcript.error
+            tally.add(fault)
+            if transcript.remark and not fault:
+                logging.warning("%s: %s", shown(transcript.path), transcript.remark)
+
         with progress(sum(seconds), args.quiet) as advance:
-            for source, transcript in zip(found, transcriber.stream(found, args.lang, advance, seconds), strict=True):
-                with tqdm.external_write_mode(sys.stdout, nolock=True):
-                    write(source, transcript)
-                if transcript.error:
-                    wrong.append(transcript)
-                elif transcript.remark:
-                    logging.warning("%s: %s", transcript.path, transcript.remark)
-    if wrong:
-        said = [transcript.error for transcript in wrong]
-        print(f"{len(wrong)} of {len(found)} files could not be used:", *said, sep="\n", file=sys.stderr)
-    return 1 if wrong else 0
+            come = transcriber.as_they_come(found, args.lang, advance, seconds)
+            outputs.deliver(come, send, ordered=not outputs.is_folder(args.out, args.format, found))
+    return tally.status
 
 
 @contextlib.contextmanager
@@ -67,6 +72,7 @@ def arguments() -> argparse.Namespace:
     add("--null", action="store_true", help="the list's entries end in NUL bytes (find -print0)")
     add("--format", choices=list(transcripts.SUFFIXES), default=transcripts.TEXT, help="(default: %(default)s)")
     add("--out", help="file; or folder (there already, or with a slash) for a file each (default: standard output)")
+    add("--overwrite", action="store_true", help="replace outputs that are there already; what is read never is")
     add("--lm", help="folder of language models, as tools/build_lm.py writes it: beam search instead of greedy")
     add("--lid", help="model that identifies languages (.pt or Hugging Face folder), for auto")
     add("--fallback-lang", metavar="LANG", help="auto: what to take where a language has no adapter; nearest: the most "

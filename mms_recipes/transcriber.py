@@ -6,7 +6,7 @@ for transcript in Transcriber("outputs/demo_lsah/adapters").transcribe(["one.wav
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mms_recipes.recognizer import Heads, Recognizer, open_recognizer
 from mms_recipes.sources import AUTO, Source
 from mms_recipes.transcription import routing
 from mms_recipes.transcription.listener import Heard, Job, Limits, Listener
+from mms_recipes.transcription.outputs import in_order
 from mms_recipes.transcription.routing import Route, Routes
 from mms_recipes.transcription.transcripts import Transcript
 
@@ -105,20 +106,28 @@ class Transcriber:
         `seconds`: how long the recordings are by their headers, where that is known already. Raises what `transcribe`
         raises, and ChildProcessError when a process of the search was ended.
         """
+        waiting: dict[int, Transcript] = {}
+        for number in in_order(self.as_they_come(found, lang, advance, seconds), waiting):
+            yield waiting.pop(number)
+
+    def as_they_come(
+        self,
+        found: Sequence[Source],
+        lang: str | None,
+        advance: Advance = _nothing,
+        seconds: Sequence[float] | None = None,
+    ) -> Iterator[tuple[int, Transcript]]:
+        """Yield the place of each recording with its transcript as soon as it is done, otherwise as `stream`."""
         wanted = [source.lang or lang for source in found]
         given = self._check(found, wanted)
-        self.recognizer.add_languages(given)
-        if self._search:
-            for one in given:
-                self._search.check(one, self.recognizer.dictionary(one).symbols)
+        self._prepare(given)
         lengths = seconds or (recordings.expected_seconds(source.path) for source in found)
         jobs = (
             Job(number, source.path, one or "", length)
             for number, (source, one, length) in enumerate(zip(found, wanted, lengths, strict=True))
         )
         for block in self._blocks(jobs):
-            done = self._transcribe(block, advance)
-            yield from (done[job.number] for job in block)
+            yield from self._transcribe(block, advance)
 
     def _check(self, found: Sequence[Source], wanted: Sequence[str | None]) -> list[str]:
         """Return the languages that are named, once each. Raises ValueError when something cannot be."""
@@ -151,49 +160,73 @@ class Transcriber:
         if block:
             yield block
 
-    def _transcribe(self, block: Sequence[Job], advance: Advance) -> dict[int, Transcript]:
-        """Route, hear and decode recordings; return their transcripts by number."""
-        done: dict[int, Transcript] = {}
+    def _transcribe(self, block: Sequence[Job], advance: Advance) -> Iterator[tuple[int, Transcript]]:
+        """Route, hear and decode recordings; yield their transcripts by number."""
         routed: dict[int, Route] = {}
         jobs = [job for job in block if job.lang != AUTO]
         unknown = [job for job in block if job.lang == AUTO]
         if unknown and self._router:
-            for job, found in self._router.route(unknown):
-                if isinstance(found, Route):
+            routes = list(self._router.route(unknown))
+            faults = self._faults({found.lang for _, found in routes if isinstance(found, Route)})
+            for job, found in routes:
+                if isinstance(found, ValueError):
+                    yield job.number, Transcript(job.path, error=str(found))
+                elif found.lang in faults:
+                    said = f"{job.path}: sounds like {languages.named(found.lang)}: {faults[found.lang]}"
+                    yield job.number, Transcript(job.path, error=said)
+                else:
                     routed[job.number] = found
                     jobs.append(job._replace(lang=found.lang))
-                else:
-                    done[job.number] = Transcript(job.path, error=str(found))
-        self.recognizer.add_languages(list(dict.fromkeys(job.lang for job in jobs)))
         limits = self.limits
         listener = Listener(self.recognizer, limits, keep_emissions=self._search is not None)
-        by_number, heard = {job.number: job for job in jobs}, {}
-        for number, frames in listener.hear(jobs, _nothing if self._search else advance):  # the search takes longer
-            if isinstance(frames, Heard):
-                heard[number] = frames
+        by_number = {job.number: job for job in jobs}
+        for_search: dict[int, Heard] = {}
+        for number, heard in listener.hear(jobs, _nothing if self._search else advance):  # the search takes longer
+            job = by_number[number]
+            if not isinstance(heard, Heard):
+                yield number, Transcript(job.path, job.lang, error=str(heard))
+            elif self._search:
+                for_search[number] = heard
             else:
-                done[number] = Transcript(by_number[number].path, by_number[number].lang, error=str(frames))
+                yield number, _transcript(job, heard, *self._best_path(job.lang, heard), routed.get(number))
         if listener.limits != limits:
             self.limits = listener.limits  # smaller ones: memory ran out
-        for number, text, timing in self._decode(by_number, heard, advance):
-            done[number] = _transcript(by_number[number], heard[number], text, timing, routed.get(number))
-        return done
+        for number, text, timing in self._searched(by_number, for_search, advance):
+            yield number, _transcript(by_number[number], for_search[number], text, timing, routed.get(number))
 
-    def _decode(
+    def _faults(self, langs: Collection[str]) -> dict[str, str]:
+        """Make languages that were identified ready; return what is wrong with those that cannot be."""
+        faults: dict[str, str] = {}
+        try:
+            self._prepare(sorted(langs))  # all at once: with each that is added the adapters are stacked again
+        except (ValueError, OSError) as error:
+            if len(langs) == 1:
+                return {lang: str(error) for lang in langs}
+            for lang in sorted(langs):
+                faults |= self._faults([lang])
+        return faults
+
+    def _prepare(self, langs: Sequence[str]) -> None:
+        self.recognizer.add_languages(langs)
+        if self._search:
+            for lang in langs:
+                self._search.check(lang, self.recognizer.dictionary(lang).symbols)
+
+    def _best_path(self, lang: str, heard: Heard) -> tuple[str, Timing]:
+        """Return text and timing by greedy decoding."""
+        frames, symbols = heard.frames, self.recognizer.dictionary(lang).symbols
+        by_unit, seconds = languages.is_character_scored(lang), self.recognizer.frame_seconds
+        timing = word_times.time_path(frames.path_T, frames.scores_T, symbols, seconds, by_unit)
+        return self.recognizer.words(frames.units(), lang), timing
+
+    def _searched(
         self, jobs: dict[int, Job], heard: dict[int, Heard], advance: Advance
     ) -> Iterator[tuple[int, str, Timing]]:
-        """Yield number, text and timing of what was heard."""
-        if self._search:
-            for lang in dict.fromkeys(jobs[number].lang for number in heard):
-                of_lang = [(number, one.frames) for number, one in heard.items() if jobs[number].lang == lang]
-                yield from self._search.search(self.recognizer, lang, of_lang, advance)
-            return
-        seconds = self.recognizer.frame_seconds
-        for number, one in heard.items():
-            lang, frames = jobs[number].lang, one.frames
-            symbols, by_unit = self.recognizer.dictionary(lang).symbols, languages.is_character_scored(lang)
-            timing = word_times.time_path(frames.path_T, frames.scores_T, symbols, seconds, by_unit)
-            yield number, self.recognizer.words(frames.units(), lang), timing
+        """Yield number, text and timing of what was heard, by beam search."""
+        for lang in dict.fromkeys(jobs[number].lang for number in heard):
+            of_lang = [(number, one.frames) for number, one in heard.items() if jobs[number].lang == lang]
+            assert self._search is not None
+            yield from self._search.search(self.recognizer, lang, of_lang, advance)
 
 
 def _open_again(options: dict[str, Any], heads: Heads, base_hash: str) -> Transcriber:

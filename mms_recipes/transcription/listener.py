@@ -213,13 +213,16 @@ class Listener:
             need = f"{piece.job.path}: {seconds:.0f} s of audio need more memory than there is ({said})"
             yield piece, AudioError(f"{need}; take a smaller --window-seconds (now {self.limits.window:g})")
 
-    def _frames(self, pieces: Sequence[Piece]) -> list[Frames]:
+    def _frames(self, pieces: Sequence[Piece]) -> list[Frames | AudioError]:
         padded, padding = audio.pad([torch.from_numpy(piece.samples) for piece in pieces])
         langs = [piece.job.lang for piece in pieces]
         emissions_BTV, frames_B = self.recognizer.emissions(padded, (~padding).sum(1), langs)
         scores_BT, path_BT = (tensor.cpu().numpy() for tensor in emissions_BTV.max(-1))
-        found = []
+        found: list[Frames | AudioError] = []
         for row, (lang, frames) in enumerate(zip(langs, frames_B.tolist(), strict=True)):
+            if not np.isfinite(scores_BT[row, :frames]).all():
+                found.append(AudioError(f"{pieces[row].job.path}: the model answers with numbers that are not finite"))
+                continue
             emissions_TV = None
             if self.keep_emissions:  # a language's head may be narrower than those of the whole batch
                 emissions_TV = emissions_BTV[row, :frames, : len(self.recognizer.dictionary(lang))].cpu().numpy().copy()

@@ -13,11 +13,11 @@ MAX_LINES = 400
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
     "domain": "alignment audio_files corpora curves files languages licences manifest metrics parsing recordings "
-    "report sampling shard_files sound sources text unit_kinds units watchdog cluster.claim cluster.progress "
+    "report sampling shard_files sound sources streams text unit_kinds units watchdog cluster.claim cluster.progress "
     "cluster.run_state cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks "
     "lid.calibration lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles "
     "unicode_forms",
-    "decoding": "decoding memory models.adapters transcription.transcripts transcription.windows",
+    "decoding": "decoding memory models.adapters transcription.outputs transcription.transcripts transcription.windows",
     "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
     "models optimizers origins plugins recognizer sharding tasks conversion.proof formats "
     "evaluation.emission_files evaluation.emissions lid.answers lid.checkpoints lid.identifier",

@@ -9,8 +9,9 @@ import pytest
 
 from mms_recipes.decoding.word_times import Word
 from mms_recipes.sources import Source
-from mms_recipes.transcription import transcripts
-from mms_recipes.transcription.transcripts import Transcript, open_output
+from mms_recipes.transcription import outputs, transcripts
+from mms_recipes.transcription.outputs import open_output
+from mms_recipes.transcription.transcripts import Transcript
 
 WORDS = [Word("hello", 0.12, 0.5, 0.91234567), Word("world", 0.6, 1.0, 0.8)]
 
@@ -66,7 +67,8 @@ def test_a_file_appears_when_all_is_written(tmp_path: Path) -> None:
         write(source, heard("a.wav"))
         assert not out.exists()
     assert out.read_text() == "a.wav\thello world\n" and os.listdir(tmp_path) == ["out.txt"]
-    with pytest.raises(KeyboardInterrupt), open_output(out, "text", [source], io.BytesIO()):
+    guard = outputs.guard([], overwrite=True)
+    with pytest.raises(KeyboardInterrupt), open_output(out, "text", [source], io.BytesIO(), guard):
         raise KeyboardInterrupt
     assert out.read_text() == "a.wav\thello world\n" and os.listdir(tmp_path) == ["out.txt"]
 
