@@ -7,6 +7,11 @@ The layout of the source is found from its files. Before the result is put in it
 test signal, and the largest difference is shown.
 """
 
+from mms_recipes.cluster import signals
+
+if __name__ == "__main__":
+    signals.end_quietly()  # here, since what follows takes seconds
+
 import argparse
 import logging
 import sys

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch.multiprocessing.spawn import spawn
 
 from mms_recipes import manifest
-from mms_recipes.cluster import slurm
+from mms_recipes.cluster import signals, slurm
 
 logger = logging.getLogger(__name__)
 
@@ -96,15 +96,22 @@ def _mismatch(asked: int, found: Launched, each: int) -> str:
 def start(cfg: DictConfig, work: Callable[[DictConfig], None]) -> None:
     """Run `work` on each rank of this machine: here, or in a process per GPU or, as common.cpu asks, per CPU rank.
 
-    fairseq starts a process per GPU: on CPU it would start none, and end as if it had trained.
+    fairseq starts a process per GPU: on CPU it would start none, and end as if it had trained. A signal would kill
+    one that still imports.
     """
     parallel = cfg.distributed_training
-    if not cfg.common.cpu or parallel.distributed_init_method is None or parallel.distributed_no_spawn:
+    if parallel.distributed_init_method is None or parallel.distributed_no_spawn:
         distributed_utils.call_main(cfg, work)
         return
     first, parallel.distributed_rank = parallel.distributed_rank, None
     arguments = (work, cfg, {"start_rank": first})
-    spawn(distributed_utils.distributed_main, arguments, parallel.distributed_num_procs)  # type: ignore[no-untyped-call]
+    count = parallel.distributed_num_procs
+    if not cfg.common.cpu:
+        count = min(torch.cuda.device_count(), parallel.distributed_world_size)
+    with signals.held():
+        ranks = spawn(distributed_utils.distributed_main, arguments, count, join=False)  # type: ignore[no-untyped-call]
+    while not ranks.join():
+        pass
 
 
 def _free_port() -> int:

@@ -1,5 +1,10 @@
 """`python -m mms_recipes.evaluate checkpoint=... data=... out=...`: WER and CER per language, or accuracy of LID."""
 
+from mms_recipes.cluster import signals
+
+if __name__ == "__main__":
+    signals.end_quietly()  # here, since what follows takes seconds
+
 import hydra
 from omegaconf import DictConfig
 

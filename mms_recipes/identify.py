@@ -6,6 +6,11 @@ list on standard input. Long recordings are heard in windows, all without their 
 not stop the others; it is named at the end, and the exit code is 1.
 """
 
+from mms_recipes.cluster import signals
+
+if __name__ == "__main__":
+    signals.end_quietly()  # here, since what follows takes seconds
+
 import argparse
 import io
 import json

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import multiprocessing
 import os
 import platform
 import re
@@ -40,13 +41,18 @@ MANDATORY = ["name", "task.data", "model.base"]
 def errors_for_users() -> Iterator[None]:
     """End with the message alone when the user can mend it; MMS_RECIPES_DEBUG=1 shows where it was raised.
 
+    Ctrl-C ends with one line and status 130; a KeyboardInterrupt that holds a text says with it what was kept.
     Holds inside a command and around it: what Hydra finds wrong before the command starts is told here too.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports by itself and exits, with advice that does not help
     logging.raiseExceptions = False  # where train.log does not fit on a full disk, no traceback for every line
+    signals.interruptible()
     try:
         with streams.guarded():
             yield
+    except KeyboardInterrupt as interrupt:
+        logger.warning("%s", signals.told_interrupted(interrupt))
+        sys.exit(signals.exit_code(signal.SIGINT))
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("MMS_RECIPES_DEBUG"):
             raise
@@ -145,12 +151,13 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
         devices.start(cfg, work)
     except (RuntimeError, ProcessExitedException) as error:
         signum, lost = signals.asked(), preemption.lost_rank(error)
-        if getattr(error, "exit_code", None) == signals.EXIT_CODE:  # the first rank's, in a process of its own
-            signum = signum or signal.SIGTERM
+        by_code = {signals.exit_code(one): one for one in reversed(signals.SIGNALS)}
+        if (code := getattr(error, "exit_code", None)) in by_code:  # the first rank's, in a process of its own
+            signum = signum or by_code[code]
             raise signals.Stopped(preemption.told(signum, checkpoints.num_updates(last)), signum) from None
         if lost is None:
             raise
-        if signum in signals.REQUEUING:  # it ends a rank that does not listen yet
+        if signum in (*signals.REQUEUING, *signals.BY_HAND):  # it ends a rank that does not listen yet
             raise signals.Stopped(signals.told_before(signum), signum) from error
         raise OSError(lost) from error
     if cfg.optimization.stop_time_hours > 0 and not is_done(cfg, last):
@@ -175,6 +182,8 @@ def work(cfg: DictConfig) -> None:
     import fairseq_cli.train
     from fairseq import checkpoint_utils
 
+    if sys.platform == "linux":  # a rank that was started here would start its data workers anew, each for seconds
+        multiprocessing.set_start_method("fork", force=True)
     devices.quiet_others(cfg)  # importing fairseq_cli in a new process has undone it
     if devices.is_first(cfg):
         progress.follow(Path(cfg.checkpoint.save_dir).parent)

@@ -1,6 +1,6 @@
 """`python -m mms_recipes.status RUN [--watch] [--json]`: how far a run and each of its shards and languages are.
 
-RUN is a run's folder (outputs/<name>). The exit status is 1 when a part of it has failed.
+RUN is a run's folder (outputs/<name>). The exit status is 1 when a part of it has failed or was stopped.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(clear + text, flush=True)
             shown = text
         if not args.watch or not any(state.state in (PENDING, RUNNING) for state in states):
-            return int(any(state.state == run_state.FAILED for state in states))
+            return int(any(state.state in (run_state.STOPPED, run_state.FAILED) for state in states))
         time.sleep(args.seconds)
 
 

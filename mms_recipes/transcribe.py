@@ -7,6 +7,11 @@ Lines come in the order of the files. A file that cannot be used does not stop t
 the exit code is 1. docs/transcribe.md tells more.
 """
 
+from mms_recipes.cluster import signals
+
+if __name__ == "__main__":
+    signals.end_quietly()  # here, since what follows takes seconds
+
 import argparse
 import contextlib
 import logging

@@ -1,5 +1,10 @@
 """`python -m mms_recipes.tune checkpoint=... data=... decoding.lm=...`: tune the beam search on dev."""
 
+from mms_recipes.cluster import signals
+
+if __name__ == "__main__":
+    signals.end_quietly()  # here, since what follows takes seconds
+
 import hydra
 from omegaconf import DictConfig
 

@@ -1,11 +1,10 @@
-"""Stop training when asked, losing nothing: a checkpoint after the next update, then exit code 75 (signals.py).
+"""Stop training when asked, losing nothing: a checkpoint after the next update, then exit code 75, or 130 (signals.py).
 
-All ranks stop after the same update, whichever of them was asked. The first one ends with EXIT_CODE, the others with 0:
+All ranks stop after the same update, whichever of them was asked. The first one ends with that code, the others with 0:
 srun would kill the first one, which still has to report, when another fails.
 """
 
 import functools
-import signal
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ def stop_when_asked() -> None:
         checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if torch.distributed.is_initialized():  # the checkpoint is whole before any rank ends
             torch.distributed.barrier()
-        code = signals.EXIT_CODE if distributed_utils.get_global_rank() == 0 else 0
+        code = signals.exit_code(signum) if distributed_utils.get_global_rank() == 0 else 0
         raise signals.Stopped(told(signum, trainer.get_num_updates()), signum, code)
 
     fairseq_cli.train.validate_and_save = validate_and_save
@@ -40,14 +39,14 @@ def stop_when_asked() -> None:
 
 def told(signum: int, num_updates: int) -> str:
     """What to say of a run that was stopped."""
-    return f"{signal.Signals(signum).name} after update {num_updates:,}, with its checkpoint: the same command goes on"
+    return f"{signals.named(signum)} after update {num_updates:,}, with its checkpoint: the same command goes on"
 
 
 def _asked_on_any_rank(trainer: Any) -> int:
     asked = signals.asked()
     if trainer.data_parallel_world_size == 1:
         return asked
-    # where ranks were asked by different signals, one that requeues counts: these have the smaller numbers
+    # where ranks were asked by different signals, a person's counts, else one that requeues: by their numbers
     flag = torch.tensor([-asked if asked else -(2**30)], device=trainer.device)
     distributed_utils.all_reduce(flag, group=trainer.data_parallel_process_group, op="max")
     found = -int(flag)

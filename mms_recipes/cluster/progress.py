@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mms_recipes import files
-from mms_recipes.cluster import slurm
+from mms_recipes.cluster import signals, slurm
 
 logger = logging.getLogger(__name__)
 
 FILE = "status.json"
 WRITE_SECONDS = 5.0  # not more often than that, however short an update is
 
-RUNNING, DONE, FAILED = "running", "done", "failed"
+RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped", "failed"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Progress:
     """What a run told of itself last. One that says `running` may have been killed since."""
 
     state: str = RUNNING
-    reason: str = ""  # why it failed, one line
+    reason: str = ""  # why it failed or stopped, one line
     num_updates: int = 0
     max_update: int = 0
     audio_per_second: float | None = None  # seconds of audio per second, all devices, since it was last started
@@ -103,7 +103,7 @@ def tell(now: bool = False, **changes: Any) -> None:
 
 @contextlib.contextmanager
 def recorded(folder: Path, max_update: int, resuming: bool) -> Iterator[None]:
-    """Note that the run in `folder` starts or goes on, and how the block ends: done, or failed and why."""
+    """Note that the run in `folder` starts or goes on, and how the block ends: done, or stopped or failed and why."""
     global _file
     follow(folder)
     here = {"job": slurm.this_job(), "host": socket.gethostname(), "started": timestamp(), "max_update": max_update}
@@ -111,6 +111,9 @@ def recorded(folder: Path, max_update: int, resuming: bool) -> Iterator[None]:
     tell(now=True, **fresh, **here, **({} if resuming else {"num_updates": 0, "dev_cer": {}}))
     try:
         yield
+    except signals.Stopped as stopped:
+        tell(now=True, state=STOPPED, reason=str(stopped))
+        raise
     except BaseException as error:
         tell(now=True, state=FAILED, reason=one_line(error))
         raise

@@ -13,7 +13,8 @@ from mms_recipes.cluster import claim, progress, slurm
 
 SUBMISSIONS = "submissions"  # <job>.json below a run's folder: what was submitted
 CLAIM = "running.json"  # in the folder of a run that is being trained
-PENDING, RUNNING, DONE, FAILED = "pending", progress.RUNNING, progress.DONE, progress.FAILED
+PENDING, RUNNING = "pending", progress.RUNNING
+DONE, STOPPED, FAILED = progress.DONE, progress.STOPPED, progress.FAILED
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED")  # Slurm's names
 
 
@@ -23,7 +24,7 @@ class State:
 
     folder: Path
     state: str
-    reason: str  # why it waits or failed, one line
+    reason: str  # why it waits, stopped or failed, one line
     job: str  # of Slurm: the last that was submitted for it
     told: progress.Progress
 
@@ -133,8 +134,8 @@ def _state(folder: Path, job: str, submission: Submission | None, queue: Mapping
         return State(folder, PENDING, f"job {job} was submitted; Slurm does not answer here", job, here)
     if silent:
         return State(folder, FAILED, _last_words(job, sent), job, here)
-    if here.state == FAILED:
-        return State(folder, FAILED, here.reason, job, here)
+    if here.state in (STOPPED, FAILED):
+        return State(folder, here.state, here.reason, job, here)
     why = _error_line(job, sent) if here.job == job else ""
     ending = f"ended without a word{_ending(here.job)}: {why or 'killed, or its machine failed'}"
     return State(folder, FAILED, ending, job, here)

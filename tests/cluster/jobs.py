@@ -48,7 +48,7 @@ def wait(folder: Path, *states: str) -> dict[str, dict[str, Any]]:
     deadline = time.monotonic() + SECONDS
     while True:
         parts = status(folder)
-        if all(part["state"] in (states or ("done", "failed")) for part in parts.values()):
+        if all(part["state"] in (states or ("done", "stopped", "failed")) for part in parts.values()):
             return parts
         assert time.monotonic() < deadline, parts
         time.sleep(0.5)

@@ -56,20 +56,43 @@ class Ended:
 HANGS = -1000
 
 
-def run(command: str, *arguments: object, timeout: float = 120, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run `python -m mms_recipes.COMMAND ARGUMENTS`, or a script of tools/ (`tools/name.py`); stdin is empty."""
-    return call(_command, command, tuple(map(str, arguments)), timeout=timeout, environment=environment)
+Meanwhile = Callable[[int, Callable[[], str]], None]
+
+
+def run(
+    command: str,
+    *arguments: object,
+    timeout: float = 120,
+    environment: Mapping[str, str] | None = None,
+    meanwhile: Meanwhile | None = None,
+) -> Ended:
+    """Run `python -m mms_recipes.COMMAND ARGUMENTS`, or a script of tools/ (`tools/name.py`); stdin is empty.
+
+    `meanwhile` is called with the number of its process, which leads a group, and what reads its output so far.
+    """
+    named = tuple(map(str, arguments))
+    return call(_command, command, named, timeout=timeout, environment=environment, meanwhile=meanwhile)
 
 
 def call(
-    function: Callable[..., Any], *arguments: Any, timeout: float = 120, environment: Mapping[str, str] | None = None
+    function: Callable[..., Any],
+    *arguments: Any,
+    timeout: float = 120,
+    environment: Mapping[str, str] | None = None,
+    meanwhile: Meanwhile | None = None,
 ) -> Ended:
     """Call a function of a module in a process of its own as if it was a command: its int is the exit code."""
     with tempfile.NamedTemporaryFile() as output:
         inside = (output.name, dict(environment or {}), function, arguments)
         process = _processes.Process(target=_inside, args=inside)
         process.start()
-        process.join(timeout)
+        try:
+            if meanwhile is not None:
+                meanwhile(process.pid or 0, lambda: Path(output.name).read_text(errors="backslashreplace"))
+            process.join(timeout)
+        except BaseException:
+            process.kill()
+            raise
         code = process.exitcode
         if code is None:
             with contextlib.suppress(ProcessLookupError):
@@ -81,6 +104,7 @@ def call(
 
 def _inside(output: str, environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # of data workers, as where a command starts by itself
     os.environ.update(environment)
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
