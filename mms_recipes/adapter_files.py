@@ -1,22 +1,26 @@
 """Adapters on disk: one small file per language, and the one-file form of the released checkpoints."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Protocol, TypeVar
 
+import pydantic
 import safetensors
 import torch
 from fairseq.data import Dictionary
 
-from mms_recipes import __version__, files, licences
+from mms_recipes import __version__, files, licences, parsing
 from mms_recipes.checkpoints import Base, base_of, load_checkpoint
 from mms_recipes.formats import stock_checkpoints
 from mms_recipes.formats.checkpoint_contents import UNITS
 from mms_recipes.formats.huggingface import weights
 from mms_recipes.formats.huggingface.reading import is_huggingface
 from mms_recipes.formats.portable import Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.formats.tensors import require_sound
+from mms_recipes.models.adapters import require_language_state
 from mms_recipes.units import LETTERS, Units
 
 ADAPTER_FORMAT = "mms_recipes.adapter/1"
@@ -32,7 +36,8 @@ class Adapter:
     num_updates: int
     dev_cer: float | None
     tensors: dict[str, torch.Tensor]
-    base_path: str = ""
+    base_path: str = ""  # where its base was
+    base_beside: str = ""  # the same from the folder of the adapter's file, for folders that are moved together
     code_version: str = __version__
     path: str = ""
     units: Units = LETTERS  # how words are spelt with them
@@ -61,9 +66,13 @@ class Adapter:
         return LanguagePart(self.tensors, self.letters, self.units.to_text())
 
 
-def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
-    """Write folder/<lang>.safetensors in one step, so that a reader sees the old file or the new one."""
-    described = {name: getattr(adapter, name) for name in ("lang", "base_hash", "num_updates", "dev_cer", "base_path")}
+def write_adapter(folder: str | Path, adapter: Adapter, final: Path | None = None) -> Path:
+    """Write folder/<lang>.safetensors in one step, so that a reader sees the old file or the new one.
+
+    `final`: the folder that `folder` will be moved to.
+    """
+    described = {name: getattr(adapter, name) for name in ("lang", "base_hash", "num_updates", "dev_cer")}
+    described |= _places(adapter.base_path, Path(final or folder))
     described |= {"licence": adapter.licence, "provenance": adapter.provenance}
     described |= {"letters": adapter.letters, "code_version": adapter.code_version, "format": ADAPTER_FORMAT}
     if adapter.units.model:
@@ -81,21 +90,123 @@ def write_adapter(folder: str | Path, adapter: Adapter) -> Path:
     return path
 
 
+def _places(base_path: str, folder: Path) -> dict[str, str]:
+    """Where a base is, for a header: from its adapter's folder, and by itself, without the name of a home folder."""
+    if not base_path:
+        return {}
+    base, home = Path(base_path).resolve(), Path.home().resolve()
+    in_home = base.is_relative_to(home) and home != Path(home.anchor)
+    found = {"base_path": str(Path("~") / base.relative_to(home) if in_home else base)}
+    if not in_home or folder.resolve().is_relative_to(home):  # the way from elsewhere would name it
+        found["base_beside"] = os.path.relpath(base, folder.resolve())
+    return found
+
+
+Text = Annotated[str, pydantic.Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Hash = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class _Header(parsing.Schema):
+    """What is read of an adapter's header; each value is JSON."""
+
+    lang: str
+    base_hash: Hash
+    letters: Annotated[list[str], pydantic.Field(max_length=1_000_000)]
+    num_updates: Annotated[int, pydantic.Field(ge=0)] = 0
+    dev_cer: float | None = None
+    base_path: Text = ""
+    base_beside: Text = ""
+    code_version: Text = ""
+    units: str = ""
+    licence: Text = licences.UNKNOWN
+    provenance: list[Text] = pydantic.Field(default=[])
+
+
 def read_adapter(path: str | Path) -> Adapter:
-    """Read one language's file. Raises FileNotFoundError or ValueError."""
+    """Read one language's file. Raises FileNotFoundError, or ValueError: key or tensor, found, expected."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such adapter; train it with experiment=lsah_* or give another folder")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            units = Units.from_text(metadata.pop("units", ""))  # not there for letters
+            metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: not an adapter file, or cut off ({error})") from error
-    if metadata.pop("format", None) != ADAPTER_FORMAT:
+    if metadata.pop("format", None) != json.dumps(ADAPTER_FORMAT):
         raise ValueError(f"{path}: not an adapter of mms_recipes; expected format {ADAPTER_FORMAT!r} in its header")
-    files.plain_name(metadata.get("lang", ""), f"{path}: lang")
-    return Adapter(tensors=tensors, path=str(path), units=units, **metadata)
+    header = parsing.parse(_Header, {name: _value(value, f"{path}: {name}") for name, value in metadata.items()}, path)
+    files.plain_name(header.lang, f"{path}: lang")
+    stock_checkpoints.require_letters(header.letters, f"{path}: letters")
+    require_sound(tensors, str(path))
+    require_language_state(tensors, len(header.letters), str(path))
+    try:
+        units = Units.from_text(header.units)  # nothing for letters
+    except ValueError as error:
+        raise ValueError(f"{path}: units: no model of sentencepiece ({error})") from None
+    return Adapter(**(header.model_dump() | {"tensors": tensors, "path": str(path), "units": units}))
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=lambda constant: None)  # the rate of a run that diverged is no number
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: no JSON ({error}); get the file again") from None
+
+
+# ---- the base of a folder of adapters
+
+
+class Hashed(Protocol):
+    """What a base is read as: something that knows which base it is."""
+
+    @property
+    def hash(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=Hashed)
+
+
+def find_base(
+    adapters: Mapping[str, Adapter], read: Callable[[Path], Found], given: str | Path | None, option: str
+) -> Found:
+    """Read the base of adapters: what is `given`, else the first of the right hash among the places where it may be.
+
+    Those are beside the adapters' folder, then where the base was at training. Raises FileNotFoundError or ValueError
+    that name all places, and `option`, which gives another.
+    """
+    adapter = next(iter(adapters.values()))
+    if given is not None:
+        if not Path(given).exists():
+            raise FileNotFoundError(f"{given}: not there; give the base of the adapters with {option}")
+        return read(Path(given))
+    looked = []
+    for path in _candidates(adapter):
+        if not path.exists():
+            looked.append(f"{path} (not there)")
+            continue
+        try:
+            found = read(path)
+        except (ValueError, OSError) as error:
+            looked.append(f"{path} ({error})")
+            continue
+        if found.hash == adapter.base_hash:
+            return found
+        looked.append(f"{path} (holds base {found.hash})")
+    raise FileNotFoundError(
+        f"{Path(adapter.path).parent}: the base of these adapters, {adapter.base_hash}, is in none of "
+        f"{', '.join(looked) or 'the places that they name'}; if it was moved, give it with {option}"
+    )
+
+
+def _candidates(adapter: Adapter) -> list[Path]:
+    """Where the base of an adapter may be, the nearest place first."""
+    folder, recorded = Path(adapter.path).parent, Path(adapter.base_path)
+    if recorded.parts[:1] == ("~",):
+        recorded = recorded.expanduser()
+    found = [folder / adapter.base_beside] if adapter.base_beside else []
+    if adapter.base_path:
+        found += [folder / recorded.name, folder.absolute().parent / recorded.name, recorded]
+    return list(dict.fromkeys(Path(os.path.normpath(path)) for path in found))
 
 
 # ---- the one-file form of the released checkpoints
@@ -174,11 +285,14 @@ def adapters_of(checkpoint: Mapping[str, Any], path: str | Path, base_hash: str)
 
 def _adapter(checkpoint: Mapping[str, Any], lang: str, path: str, base_hash: str) -> Adapter:
     part = checkpoint["adapter"][lang]
+    letters = list(part["task_state"]["target_dictionary"].symbols)
+    require_sound(part["model"], f"{path}: {lang}")
+    require_language_state(part["model"], len(letters), f"{path}: {lang}")
     origin = stock_checkpoints.origin_of(checkpoint, path)
     return Adapter(
         lang=lang,
         base_hash=base_hash,
-        letters=list(part["task_state"]["target_dictionary"].symbols),
+        letters=letters,
         num_updates=0,
         dev_cer=None,
         tensors=part["model"],

@@ -4,6 +4,7 @@ A file is read by torch's restricted loader only (fairseq_compat lists what may 
 """
 
 import contextlib
+import functools
 import gc
 import logging
 import pickle
@@ -184,7 +185,7 @@ class Base:
         """Licence and provenance of the weights."""
         return stock_checkpoints.origin_of(self.checkpoint, self.path)
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """Which base this is: hash of its encoder's weights, whatever file they are in."""
         return state_hash(self.encoder_state)

@@ -43,7 +43,8 @@ def read_json(kind: type[T], path: str | Path) -> T:
 def load_json(path: str | Path) -> Any:
     """Read a JSON file. Raises FileNotFoundError, or ValueError: not UTF-8, no JSON (place), NaN, infinity."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refused)
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(text, parse_constant=_refused, object_pairs_hook=_by_name)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start} is not UTF-8; expected a JSON file") from None
     except json.JSONDecodeError as error:
@@ -60,6 +61,14 @@ def shown(value: Any) -> str:
 
 def _refused(constant: str) -> Any:
     raise ValueError(f"found {constant}, expected a finite number")
+
+
+def _by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {shown(next(name for name in names if names.count(name) > 1))} is there twice")
+    return found
 
 
 @functools.lru_cache(maxsize=256)

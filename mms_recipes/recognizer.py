@@ -164,12 +164,7 @@ def open_recognizer(checkpoint: str | Path, device: torch.device, base: str | Pa
     """Load all but the adapters, which `add_languages` reads when they are asked for. Raises as `load_recognizer`."""
     if adapter_files.is_folder_of_adapters(checkpoint):
         adapters = adapter_files.read_adapters(checkpoint)
-        source = base or next(iter(adapters.values())).base_path
-        if not Path(source).exists():
-            raise FileNotFoundError(
-                f"{source}: the base of these adapters is not there (any more); give its path with base=..."
-            )
-        found = checkpoints.read_base(source)
+        found = adapter_files.find_base(adapters, checkpoints.read_base, base, "base=FILE (transcribe: --base FILE)")
         return Recognizer(
             _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint
         )

@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         adapters = read(folders)
         if problems and not args.allow_missing:
             raise ValueError(f"{args.adapters}: {'; '.join(problems)}. Finish them, or add --allow-missing")
-        base = checkpoints.read_base(args.base or adapters[0].base_path)
+        by_lang = {adapter.lang: adapter for adapter in adapters}
+        base = adapter_files.find_base(by_lang, checkpoints.read_base, args.base, "--base FILE")
         adapter_files.write_one_file(args.out, base, adapters)
         files.write_text(args.out.with_suffix(".tsv"), table(adapters))
     except (ValueError, OSError) as error:

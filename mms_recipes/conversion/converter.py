@@ -38,7 +38,8 @@ def read(path: Path, base: Path | None = None, trust: bool = False, classes: Seq
         return reading.read(path)
     if path.is_dir():
         adapters = adapter_files.read_adapters(path)
-        return _of_adapters(path, adapters, read(_base_of(adapters, base), trust=trust))
+        found = adapter_files.find_base(adapters, lambda file: read(file, trust=trust), base, "--base FILE")
+        return _of_adapters(path, adapters, found)
     return stock_checkpoints.of_checkpoint(_load(path, trust), path, classes)
 
 
@@ -56,13 +57,6 @@ def _load(path: Path, trust: bool) -> Mapping[str, object]:
     except Exception as error:  # it may be anything, the file's own code included
         raise ValueError(f"{path}: cannot be read even unprotected ({type(error).__name__}: {error})") from error
     return checkpoints.checked(state, path)
-
-
-def _base_of(adapters: Mapping[str, adapter_files.Adapter], base: Path | None) -> Path:
-    source = base or Path(next(iter(adapters.values())).base_path)
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: the base of these adapters is not there (any more); give it with --base")
-    return source
 
 
 def _of_adapters(folder: Path, adapters: Mapping[str, adapter_files.Adapter], found: Portable) -> Portable:
@@ -84,9 +78,10 @@ def _of_adapters(folder: Path, adapters: Mapping[str, adapter_files.Adapter], fo
 # ---- writing
 
 
-def write(target: Path, model: Portable, to: str) -> None:
+def write(target: Path, model: Portable, to: str, final: Path | None = None) -> None:
     """Write a model where nothing is: a .pt file, a folder of Hugging Face's, or a folder of adapters.
 
+    `final` is where the target will be moved to.
     `require_expressible` must have passed. Raises OSError, on a full disk above all.
     """
     if to == "huggingface":
@@ -99,10 +94,10 @@ def write(target: Path, model: Portable, to: str) -> None:
             files.write_text(target.with_name(CLASSES_FILE), lines)
     else:
         target.mkdir()
-        _write_adapters(target, model)
+        _write_adapters(target, model, final or target)
 
 
-def _write_adapters(folder: Path, model: Portable) -> None:
+def _write_adapters(folder: Path, model: Portable, final: Path) -> None:
     base_hash = model.hash
     for lang, part in model.adapters.items():
         adapter = adapter_files.Adapter(
@@ -117,7 +112,7 @@ def _write_adapters(folder: Path, model: Portable) -> None:
             licence=model.origin.licence,
             provenance=list(model.origin.provenance),
         )
-        adapter_files.write_adapter(folder, adapter)
+        adapter_files.write_adapter(folder, adapter, final)
 
 
 def require_expressible(model: Portable, to: str) -> None:
@@ -161,7 +156,7 @@ def convert(
         require_expressible(model, to)
         _require_free(target, model, to)
         logger.info("%s: %s; %s", source, _describe(model), model.origin.describe())
-        write(unproved, model, to)
+        write(unproved, model, to, target)
         _require_same(model, unproved, source, to)
     logger.info("%s: written", target)
     return model

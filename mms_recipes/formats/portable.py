@@ -1,5 +1,6 @@
 """A model on its way from one layout of files to another. All names in it are fairseq's."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Portable:
         assert isinstance(plain, dict)
         return {str(name): value for name, value in plain.items()}
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """Which base this is, as checkpoints.Base has it."""
         return state_hash(self.frozen)

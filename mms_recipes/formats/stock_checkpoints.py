@@ -12,10 +12,11 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import DictConfig
 
-from mms_recipes import files, licences
+from mms_recipes import files, licences, parsing
 from mms_recipes.formats import fairseq_configs
 from mms_recipes.formats.checkpoint_contents import UNITS
 from mms_recipes.formats.huggingface import names
+from mms_recipes.formats.huggingface.vocabularies import SPECIALS
 from mms_recipes.formats.portable import OF_VARIANTS, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD
 
@@ -124,6 +125,15 @@ def _symbols(task_state: Mapping[str, Any], where: str, advice: str = "take a fi
             f"{where}: no dictionary inside (task_state.target_dictionary): what its rows mean is not known; {advice}"
         )
     return list(found.symbols)
+
+
+def require_letters(symbols: Sequence[str], where: str) -> None:
+    """Raise ValueError unless these can be a CTC head's rows: fairseq's four specials, then each letter once."""
+    if tuple(symbols[: len(SPECIALS)]) != SPECIALS:
+        raise ValueError(f"{where}: found {parsing.shown(list(symbols[:4]))} first, expected {list(SPECIALS)}")
+    if len(set(symbols)) < len(symbols):
+        doubled = next(symbol for symbol in symbols if list(symbols).count(symbol) > 1)
+        raise ValueError(f"{where}: {parsing.shown(doubled)} is there twice; expected each letter once")
 
 
 def require_size(where: str, what: str, symbols: list[str], weight: torch.Tensor, advice: str = "") -> None:

@@ -26,6 +26,34 @@ def language_generator(seed: int, lang: str, *place: int) -> torch.Generator:
     return torch.Generator().manual_seed(key)
 
 
+def language_shapes(num_blocks: int, dim: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of one language's adapter, without its head, under the names of the released checkpoints."""
+    one = {"W_a": (1, width, dim), "W_b": (1, dim, width), "b_a": (1, width)}
+    one |= dict.fromkeys(("b_b", "ln_W", "ln_b"), (1, dim))
+    return {ADAPTER.format(block) + leaf: shape for block in range(num_blocks) for leaf, shape in one.items()}
+
+
+def require_language_state(state: Mapping[str, torch.Tensor], rows: int, where: str) -> None:
+    """Raise ValueError unless these are one language's adapter, of as many blocks as it has, and a head of `rows`."""
+    first = state.get(ADAPTER.format(0) + "W_a")
+    if first is None or first.ndim != 3:
+        raise ValueError(f"{where}: {ADAPTER.format(0)}W_a: found {_shape(first)}, expected (1, width, dimension)")
+    _, width, dim = first.shape
+    expected = language_shapes(sum(name.endswith("adapter_layer.W_a") for name in state), dim, width)
+    expected |= {CTC_HEAD + "weight": (rows, dim), CTC_HEAD + "bias": (rows,)}
+    names = [*expected, *sorted(state.keys() - expected.keys())]
+    wrong = next((name for name in names if name not in state or tuple(state[name].shape) != expected.get(name)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{where}: {wrong}: found {_shape(state.get(wrong))}, expected {expected.get(wrong, 'no such tensor')} "
+            f"(a head has a row for each of its {rows} letters)"
+        )
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "nothing" if tensor is None else str(tuple(tensor.shape))
+
+
 class StackedAdapters(nn.Module):
     """The adapters of L languages after one transformer block: LayerNorm, C -> A, ReLU, A -> C (paper section 5.1).
 

@@ -329,7 +329,9 @@ def test_a_folder_that_is_not_whole(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "a": 5})
     assert converter.read(tmp_path).symbols[4:] == ["|", "a"]
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"preprocessor_config.json: not there; download the whole folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"preprocessor_config.json: not there, nor processor_config.json; download the whole"
+    ):
         converter.read(tmp_path)
     whole = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -350,10 +352,10 @@ def test_tensors_that_are_not_those_of_the_config(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'encoder.layers.3.attention.k_proj.weight' is missing \(and 15 more"):
         converter.read(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "hubert"}))
-    with pytest.raises(ValueError, match=r"model_type='hubert': not a model that fairseq's"):
+    with pytest.raises(ValueError, match=r"config.json: model_type: found 'hubert', expected 'wav2vec2'"):
         converter.read(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json: not JSON"):
+    with pytest.raises(ValueError, match=r"config.json:1: no JSON"):
         converter.read(tmp_path)
 
 

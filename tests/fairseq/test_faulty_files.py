@@ -165,7 +165,7 @@ def change(path: Path, **fields: object) -> None:
 
 def test_the_sampling_rate(folder: Path) -> None:
     change(folder / "preprocessor_config.json", sampling_rate=8000)
-    with pytest.raises(ValueError, match=r"preprocessor_config.json: 8000 Hz; expected 16000"):
+    with pytest.raises(ValueError, match=r"preprocessor_config.json: sampling_rate: found 8000, expected 16000"):
         converter.read(folder)
 
 
@@ -198,7 +198,10 @@ def test_classes_and_rows_of_different_number(tmp_path: Path) -> None:
         ({"eng": TOKENS, "a": 5}, r"expected {token: id} or {language: {token: id}}"),
         ({"eng": TOKENS, "fra": TOKENS}, r"no vocabulary for None; there are eng, fra"),
         (dict(zip("bcde|a", range(6), strict=True)), r"no '<pad>' among the tokens, which is the CTC blank"),
-        ([1], "expected an object, found a list"),
+        ([1], r"all of it: found \[1\], expected a valid dictionary"),
+        (TOKENS | {"b": 4}, r"'\|' and 'b' have one id, 4"),
+        (TOKENS | {"a": -5}, r"a: found -5, expected greater than or equal to 0"),
+        (TOKENS | {"a": 5.0}, r"a: found 5.0, expected a valid integer"),
     ],
 )
 def test_vocabularies(folder: Path, content: object, told: str) -> None:
@@ -219,7 +222,7 @@ def test_files_of_weights(folder: Path) -> None:
     shutil.move(weights, folder / "model-1.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text("{}")
-    with pytest.raises(ValueError, match=r"index.json: no weight_map inside"):
+    with pytest.raises(ValueError, match=r"index.json: weight_map: not there"):
         converter.read(folder)
     index.write_text('{"weight_map": {"other": "model-1.safetensors"}}')
     with pytest.raises(ValueError, match=r"index.json: 'other' is in none of the files that it names"):

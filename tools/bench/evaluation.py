@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
 
 
 def base_of(args: argparse.Namespace) -> Path:
-    return args.base or Path(next(iter(adapter_files.read_adapters(args.adapters).values())).base_path)
+    return args.base or Path(next(iter(adapter_files.read_adapters(args.adapters).values())).base_path).expanduser()
 
 
 def call(command: Sequence[object], log: Path, **settings: Any) -> tuple[float, float]:

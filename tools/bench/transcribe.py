@@ -223,7 +223,7 @@ def beside_infer(files: Sequence[File], data: Path, adapters: Path, work: Path) 
     checkpoint, chosen = work / "lsah.pt", work / "manifests"
     langs = sorted({file.lang for file in files})
     read = list(adapter_files.read_adapters(adapters).values())
-    adapter_files.write_one_file(checkpoint, checkpoints.read_base(read[0].base_path), read)
+    adapter_files.write_one_file(checkpoint, checkpoints.read_base(Path(read[0].base_path).expanduser()), read)
     for lang in langs:
         rows = list(evaluation.utterances(data / lang, "test"))
         wanted = sorted(file.row for file in files if file.lang == lang)

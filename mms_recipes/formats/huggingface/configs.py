@@ -1,8 +1,14 @@
 """config.json of Hugging Face and the config of fairseq's encoder, each from the other; what has no like is refused."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import pydantic
+
+from mms_recipes import parsing
+from mms_recipes.formats.encoder_fields import MAX_HOP
 from mms_recipes.formats.encoder_fields import conv_layers as conv_layers
 
 LAYER_NORM_EPS = 1e-5  # fixed in fairseq
@@ -41,47 +47,59 @@ FIXED = {
     "pos_conv_depth": 1,
     "conv_pos_batch_norm": False,
 }
-# the other way round; the defaults are those of transformers' Wav2Vec2Config
-FIXED_THERE = {
-    "model_type": "wav2vec2",
-    "add_adapter": False,
-    "use_weighted_layer_sum": False,
-    "feat_extract_activation": "gelu",
-    "layer_norm_eps": LAYER_NORM_EPS,
-}
-DEFAULTS_THERE: dict[str, Any] = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout": 0.1,
-    "attention_dropout": 0.1,
-    "activation_dropout": 0.1,
-    "layerdrop": 0.1,
-    "feat_proj_dropout": 0.0,
-    "feat_quantizer_dropout": 0.0,
-    "do_stable_layer_norm": False,
-    "feat_extract_norm": "group",
-    "conv_bias": False,
-    "conv_dim": [512] * 7,
-    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
-    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
-    "num_conv_pos_embeddings": 128,
-    "num_conv_pos_embedding_groups": 16,
-    "num_codevectors_per_group": 320,
-    "num_codevector_groups": 2,
-    "codevector_dim": 256,
-    "proj_codevector_dim": 256,
-    "contrastive_logits_temperature": 0.1,
-    "num_negatives": 100,
-    "apply_spec_augment": True,
-    "mask_time_prob": 0.05,
-    "mask_time_length": 10,
-    "mask_feature_prob": 0.0,
-    "mask_feature_length": 10,
-    "adapter_attn_dim": None,
-}
+Width = Annotated[int, pydantic.Field(ge=1, le=262_144)]
+Few = Annotated[int, pydantic.Field(ge=1, le=10_000)]
+Rate = Annotated[float, pydantic.Field(ge=0, le=1)]
+Each = Annotated[list[Width], pydantic.Field(min_length=1, max_length=64)]
+Line = Annotated[str, pydantic.Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f]*$")]  # goes into cards and logs
+
+
+class Config(parsing.Schema):
+    """What is read of config.json, with the defaults of transformers' Wav2Vec2Config."""
+
+    model_type: Literal["wav2vec2"] = "wav2vec2"
+    architectures: list[Line] | None = None
+    add_adapter: Literal[False] = False
+    use_weighted_layer_sum: Literal[False] = False
+    feat_extract_activation: Literal["gelu"] = "gelu"
+    layer_norm_eps: Annotated[float, pydantic.Field(ge=LAYER_NORM_EPS, le=LAYER_NORM_EPS)] = LAYER_NORM_EPS
+    hidden_size: Width = 768
+    num_hidden_layers: Annotated[int, pydantic.Field(ge=1, le=1_000)] = 12
+    num_attention_heads: Annotated[int, pydantic.Field(ge=1, le=1_024)] = 12
+    intermediate_size: Width = 3072
+    hidden_act: Literal["gelu", "relu", "tanh"] = "gelu"
+    hidden_dropout: Rate = 0.1
+    attention_dropout: Rate = 0.1
+    activation_dropout: Rate = 0.1
+    layerdrop: Rate = 0.1
+    feat_proj_dropout: Rate = 0.0
+    feat_quantizer_dropout: Rate = 0.0
+    do_stable_layer_norm: bool = False
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    conv_bias: bool = False
+    conv_dim: Each = pydantic.Field(default=[512] * 7)
+    conv_kernel: Each = pydantic.Field(default=[10, 3, 3, 3, 3, 2, 2])
+    conv_stride: Each = pydantic.Field(default=[5, 2, 2, 2, 2, 2, 2])
+    num_conv_pos_embeddings: Few = 128
+    num_conv_pos_embedding_groups: Few = 16
+    num_codevectors_per_group: Few = 320
+    num_codevector_groups: Few = 2
+    codevector_dim: Width = 256
+    proj_codevector_dim: Width = 256
+    contrastive_logits_temperature: Annotated[float, pydantic.Field(gt=0, le=1_000)] = 0.1
+    num_negatives: Annotated[int, pydantic.Field(ge=0, le=1_000_000)] = 100
+    apply_spec_augment: bool = True
+    mask_time_prob: Rate = 0.05
+    mask_time_length: Few = 10
+    mask_feature_prob: Rate = 0.0
+    mask_feature_length: Few = 10
+    adapter_attn_dim: Width | None = None
+    classifier_proj_size: Width = 256
+    vocab_size: Width | None = None
+    id2label: dict[str, Line] | None = None
+    licence: Line | None = None  # as our own export writes it
+    provenance: list[Line] | None = None
+    name_or_path: Line | None = pydantic.Field(default=None, alias="_name_or_path")
 
 
 def to_huggingface(model: Mapping[str, Any], where: str, fine_tuned: bool) -> dict[str, Any]:
@@ -115,39 +133,50 @@ def to_huggingface(model: Mapping[str, Any], where: str, fine_tuned: bool) -> di
     }
     if fine_tuned:  # masks of fine-tuning are the trainer's choice; these are the library's own values
         names = ("mask_time_prob", "mask_time_length", "mask_feature_prob", "mask_feature_length")
-        config |= {name: DEFAULTS_THERE[name] for name in names}
+        config |= {name: Config.model_fields[name].default for name in names}
     elif not config["mask_time_prob"] and not config["mask_feature_prob"]:
         # without a probability the mask embedding would not be there at all
-        config |= {"mask_time_prob": DEFAULTS_THERE["mask_time_prob"], "apply_spec_augment": False}
+        config |= {"mask_time_prob": Config.model_fields["mask_time_prob"].default, "apply_spec_augment": False}
     return config
 
 
-def to_fairseq(config: Mapping[str, Any], where: str, quantizer: bool) -> dict[str, Any]:
-    """Fields of fairseq's Wav2Vec2Config from config.json. Raises ValueError for what it cannot express."""
-    wrong = [field for field, only in FIXED_THERE.items() if config.get(field, only) != only]
-    config = DEFAULTS_THERE | dict(config)
-    if config["hidden_act"] not in ACTIVATIONS.values():
-        wrong.append("hidden_act")
-    if config["feat_extract_norm"] not in EXTRACTOR.values():
-        wrong.append("feat_extract_norm")
-    if wrong:
+def read(path: Path) -> Config:
+    """Read config.json. Raises FileNotFoundError, or ValueError: the key, what was found, what is expected."""
+    config = parsing.read_json(Config, path)
+    layers = {name: len(getattr(config, name)) for name in ("conv_dim", "conv_kernel", "conv_stride")}
+    if len(set(layers.values())) != 1:
+        found = ", ".join(f"{name} {count}" for name, count in layers.items())
+        raise ValueError(f"{path}: conv_dim, conv_kernel and conv_stride are of different lengths ({found})")
+    if math.prod(config.conv_stride) > MAX_HOP:
+        raise ValueError(f"{path}: conv_stride: found {config.conv_stride}, expected a product of {MAX_HOP} at most")
+    for part in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+        _require_divisor(config, part, "hidden_size", path)
+    return config
+
+
+def _require_divisor(config: Config, part: str, whole: str, path: Path) -> None:
+    if getattr(config, whole) % getattr(config, part):
         raise ValueError(
-            f"{where}: {wrong[0]}={config.get(wrong[0])!r}: not a model that fairseq's wav2vec 2.0 can be; "
-            f"expected {FIXED_THERE.get(wrong[0], 'one that fairseq knows')!r}"
+            f"{path}: {part}: found {getattr(config, part)}, expected a number that divides {whole} "
+            f"({getattr(config, whole)}) evenly"
         )
-    layers = [config[name] for name in ("conv_dim", "conv_kernel", "conv_stride")]
-    if len({len(row) for row in layers}) != 1:
-        raise ValueError(f"{where}: conv_dim, conv_kernel and conv_stride are of different lengths")
-    model = {ours: config[theirs] for ours, theirs in SAME.items()}
-    masked = config["apply_spec_augment"]
+
+
+def to_fairseq(config: Config, path: Path, quantizer: bool) -> dict[str, Any]:
+    """Fields of fairseq's Wav2Vec2Config from config.json. Raises ValueError for a quantizer that cannot be."""
+    if quantizer:
+        _require_divisor(config, "num_codevector_groups", "codevector_dim", path)
+    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    model = {ours: getattr(config, theirs) for ours, theirs in SAME.items()}
+    masked = config.apply_spec_augment
     return model | {
         "_name": "wav2vec2",
-        "activation_fn": next(ours for ours, theirs in ACTIVATIONS.items() if theirs == config["hidden_act"]),
-        "extractor_mode": next(ours for ours, theirs in EXTRACTOR.items() if theirs == config["feat_extract_norm"]),
-        "conv_feature_layers": str(list(zip(*layers, strict=True))),
+        "activation_fn": next(ours for ours, theirs in ACTIVATIONS.items() if theirs == config.hidden_act),
+        "extractor_mode": next(ours for ours, theirs in EXTRACTOR.items() if theirs == config.feat_extract_norm),
+        "conv_feature_layers": str(list(layers)),
         "quantize_targets": quantizer,
-        "latent_dim": config["codevector_dim"] if quantizer else 0,
-        "final_dim": config["proj_codevector_dim"] if quantizer else 0,
-        "mask_prob": config["mask_time_prob"] if masked else 0.0,
-        "mask_channel_prob": config["mask_feature_prob"] if masked else 0.0,
+        "latent_dim": config.codevector_dim if quantizer else 0,
+        "final_dim": config.proj_codevector_dim if quantizer else 0,
+        "mask_prob": config.mask_time_prob if masked else 0.0,
+        "mask_channel_prob": config.mask_feature_prob if masked else 0.0,
     }

@@ -1,6 +1,6 @@
 """Which tensor of fairseq is which of Hugging Face, one by one: a tensor outside the table is an error, not skipped."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,6 +90,47 @@ def _adapters(num_blocks: int) -> Iterator[tuple[str, str]]:
         for ours, theirs in ADAPTER.items():
             prefix = f"encoder.layers.{number}.adapter_layer"
             yield f"{prefix}.{ours}", f"{prefix}.{theirs}"
+
+
+def shapes(model: Mapping[str, Any], layers: Sequence[tuple[int, int, int]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of an encoder's tensors, under fairseq's names; `layers` are its convolutions."""
+    dim, inner, last = model["encoder_embed_dim"], model["encoder_ffn_embed_dim"], layers[-1][0]
+    found: dict[str, tuple[int, ...]] = {"mask_emb": (dim,)}
+    before = 1
+    for number, (channels, kernel, _) in enumerate(layers):
+        block = f"feature_extractor.conv_layers.{number}"
+        found |= {f"{block}.0.weight": (channels, before, kernel), f"{block}.0.bias": (channels,)}
+        for norm in ("2", "2.1"):
+            found |= {f"{block}.{norm}.{leaf}": (channels,) for leaf in ("weight", "bias")}
+        before = channels
+    found |= _linear("post_extract_proj", dim, last)
+    found |= {f"layer_norm.{leaf}": (last,) for leaf in ("weight", "bias")}
+    found |= {f"encoder.layer_norm.{leaf}": (dim,) for leaf in ("weight", "bias")}
+    kernel = model["conv_pos"]
+    grouped = (dim, dim // model["conv_pos_groups"], kernel)
+    found |= {f"encoder.pos_conv.0.{leaf}": shape for leaf, shape in _normed(grouped).items()}
+    for number in range(model["encoder_layers"]):
+        block = f"encoder.layers.{number}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            found |= _linear(f"{block}.self_attn.{name}", dim, dim)
+        found |= _linear(f"{block}.fc1", inner, dim) | _linear(f"{block}.fc2", dim, inner)
+        for name in ("self_attn_layer_norm", "final_layer_norm"):
+            found |= {f"{block}.{name}.{leaf}": (dim,) for leaf in ("weight", "bias")}
+    if model["quantize_targets"]:
+        words, final = model["latent_groups"] * model["latent_vars"], model["final_dim"]
+        found["quantizer.vars"] = (1, words, model["latent_dim"] // model["latent_groups"])
+        found |= _linear("quantizer.weight_proj", words, last)
+        found |= _linear("project_q", final, model["latent_dim"]) | _linear("final_proj", final, dim)
+    return found
+
+
+def _linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def _normed(weight: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """Of a convolution with a normalised weight (fairseq: weight_norm with dim=2)."""
+    return {"weight_g": (1, 1, weight[2]), "weight_v": weight, "bias": (weight[0],)}
 
 
 def _affine(ours: str, theirs: str) -> dict[str, str]:

@@ -12,10 +12,15 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from mms_recipes import files
-from mms_recipes.formats.huggingface.vocabularies import read_json
+from mms_recipes import files, parsing
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+class _Index(parsing.Schema):
+    """Which file of weights holds which tensor."""
+
+    weight_map: dict[str, str]
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -25,11 +30,9 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHTS)}")
     if not file.name.endswith(".index.json"):
         return read_tensors(file)
-    shards = read_json(file).get("weight_map")
-    if not isinstance(shards, dict):
-        raise ValueError(f"{file}: no weight_map inside")
+    shards = parsing.read_json(_Index, file).weight_map
     tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(shards.values()), key=str):
+    for shard in sorted(set(shards.values())):
         path = folder / files.plain_name(shard, f"{file}: weight_map", "file")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there, but {file.name} names it; download the whole folder")
@@ -47,7 +50,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             with safetensors.safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    ):
         raise ValueError(f"{path}: expected tensors by name")
     return dict(content)
 
@@ -62,7 +67,7 @@ def whole(path: Path) -> Iterator[None]:
             f"{path}: refused: it holds Python objects beside tensors, which would run code when read "
             f"({str(error).splitlines()[0]}); take the .safetensors file of the model"
         ) from error
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: cut off, or no file of tensors ({error}); download it again") from error
 
 
