@@ -88,6 +88,18 @@ def read_bytes(path: Path) -> bytes:
         raise AudioError(f"{path}: not readable ({error}); check with tools/validate_manifests.py") from None
 
 
+def middle(path: Path, size: int) -> tuple[int, bytes]:
+    """Return how many bytes an utterance has as it is stored, and up to ``size`` of them from its middle.
+
+    Raises AudioError where it is no regular file, OSError where it is not there.
+    """
+    member = find_member(path)
+    file = Disk(path) if member is None else _open_shard(member.shard)
+    start, length = (0, file.size) if member is None else (member.offset, member.size)
+    begin = start + max(0, length - size) // 2
+    return length, file.read(begin, min(begin + size, start + length))
+
+
 def probe(path: Path, num_samples: int) -> tuple[str, str] | None:
     """Return (kind of problem, what was found) if an utterance is not 16 kHz mono of this length, else None.
 

@@ -1,22 +1,18 @@
 """What is checked before the first update: a run that cannot work stops in seconds and says what to mend."""
 
-import contextlib
-import io
 import logging
 import shutil
 from pathlib import Path
 
 import torch
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from omegaconf import DictConfig
 
-from mms_recipes import adapter_files, checkpoints, fairseq_compat, manifest, units
+from mms_recipes import checkpoints, manifest, model_shapes
 from mms_recipes.corpora import validation
-from mms_recipes.lid import checkpoints as lid_checkpoints
 from mms_recipes.tasks import lid
 from mms_recipes.tasks.finetuning import job_languages
 from mms_recipes.tasks.pretraining import corpus_languages, find_corpora
-from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
+from mms_recipes.unit_kinds import UnitKind
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +26,6 @@ def check(cfg: DictConfig, run_folder: Path) -> None:
     check_device(cfg)
     check_batch(cfg)
     check_manifests(cfg)
-    check_start(cfg)
-    check_units(cfg)
     base = check_base(cfg)
     check_disk(run_folder, checkpoint_bytes(cfg, base))
 
@@ -125,36 +119,15 @@ def check_manifests(cfg: DictConfig) -> None:
         logger.info("%d languages\n%s", len(group), report.table())
 
 
-def check_units(cfg: DictConfig) -> None:
-    """Refuse to go on with a run in other units than it began with: rows of the head would change their meaning."""
-    last = Path(cfg.checkpoint.save_dir) / "checkpoint_last.pt"
-    if cfg.task._name not in LABELLED or not last.exists():
-        return
-    models = (checkpoints.load_checkpoint(last).get("task_state") or {}).get(adapter_files.UNITS) or {}
-    kind, began = unit_kind(cfg.task), UnitKind.sentencepiece if models else UnitKind.letters
-    if began != kind:
-        raise ValueError(
-            f"{last}: this run began with task.units={began}, now it is task.units={kind}; give another name=..."
-        )
-    for lang in language_folders(cfg.task) if models else ():
-        path = Path(cfg.task.data) / lang / PIECES_MODEL
-        if units.read_units(path).to_text() != models.get(lang):
-            raise ValueError(
-                f"{path}: not the pieces that this run began with ({last}), they were built again since; give another "
-                "name=..., or restore the file and those that belong to it"
-            )
-
-
 def _count_rows(tsv: Path) -> int:
     return len(manifest.read_manifest(tsv)) if tsv.is_file() else 0
 
 
 def check_base(cfg: DictConfig) -> checkpoints.Base | None:
     """Read the checkpoint that the run starts from and compare it with the configuration."""
-    if "base" not in cfg.model:
+    base = model_shapes.read_base(cfg)
+    if base is None:
         return None
-    read = lid_checkpoints.read_start_base if cfg.model._name == "mms_lid" else checkpoints.read_base
-    base = read(cfg.model.base)
     if base.normalize != cfg.task.normalize:
         raise ValueError(
             f"{base.path}: trained with normalize={base.normalize}, but task.normalize={cfg.task.normalize}; "
@@ -165,32 +138,10 @@ def check_base(cfg: DictConfig) -> checkpoints.Base | None:
     return base
 
 
-def check_start(cfg: DictConfig) -> None:
-    """Compare the checkpoint that pretraining goes on from with the model of the configuration."""
-    path = cfg.checkpoint.finetune_from_model
-    if path is None or cfg.model._name != "wav2vec2":
-        return
-    found = {name: tuple(tensor.shape) for name, tensor in checkpoints.load_checkpoint(path)["model"].items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in _pretraining_model(cfg).state_dict().items()}
-    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
-    if wrong:
-        shown = "; ".join(f"{name}: found {found.get(name)}, expected {expected.get(name)}" for name in wrong[:3])
-        raise ValueError(
-            f"{path}: {len(wrong)} tensors are not those of the model ({shown}); choose the model that it was made "
-            "with (model=wav2vec2_300m, wav2vec2_1b, ... and model.*)"
-        )
-
-
-def _pretraining_model(cfg: DictConfig) -> torch.nn.Module:
-    """The model of a pretraining run without memory for its weights."""
-    with fairseq_compat.shapes_only(), contextlib.redirect_stdout(io.StringIO()):
-        return Wav2Vec2Model(cfg.model)
-
-
 def checkpoint_bytes(cfg: DictConfig, base: checkpoints.Base | None) -> int:
     """About what one checkpoint takes: all that is trained and Adam's two moments, in float32."""
     if base is None:
-        return 12 * sum(parameter.numel() for parameter in _pretraining_model(cfg).parameters())
+        return 12 * sum(parameter.numel() for parameter in model_shapes.pretraining_model(cfg).parameters())
     if cfg.model._name in ("wav2vec_ctc", "mms_lid"):
         return 12 * sum(tensor.numel() for tensor in base.encoder_state.values())
     encoder, folder = base.cfg, Path(cfg.task.data)

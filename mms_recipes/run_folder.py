@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,39 @@ FREE = {
     "model.checkpoint_activations",
 }
 HELD = ("common.seed",)  # of the free sections
+PLACES = ("task.data", "task.langs", "task.corpora")  # say which data there is
+RECORD = "run.json"
 SHOWN = 6
 
 
 def refuse_other_config(cfg: DictConfig, folder: Path) -> None:
     """Raise ValueError naming the keys in which `cfg` differs from what the run in `folder` was made with.
 
-    A folder without a checkpoint is free to be used again. `accept_changes=true` lets everything pass.
+    A folder without a checkpoint is free to be used again. `accept_changes=true` lets everything pass. Which data the
+    run has is compared by its contents, where they are recorded (run_record.py).
     """
-    if cfg.accept_changes or not last(cfg, folder).exists():
+    if last(cfg, folder).exists():
+        found = differences(folder / "config.yaml", cfg)
+        by_contents = (folder / RECORD).exists()
+        refuse(cfg, folder, {key: pair for key, pair in found.items() if not by_contents or key not in PLACES})
+
+
+def refuse(cfg: DictConfig, folder: Path, config: Mapping[str, tuple[Any, Any]], data: Sequence[str] = ()) -> None:
+    """Raise ValueError where `config` or `data` says what a run would go on with that it did not begin with."""
+    keys = [f"{key}: {before} there, {now} here" for key, (before, now) in config.items()]
+    if cfg.accept_changes or not (keys or data):
         return
-    found = differences(folder / "config.yaml", cfg)
-    if not found:
-        return
-    shown = [f"{key}: {before} there, {now} here" for key, (before, now) in list(found.items())[:SHOWN]]
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    told = [f"was made with {what} ({_shown(found)})" for what, found in (("another configuration", keys),) if found]
+    told += [f"has other data than it began with ({_shown(data)})"] if data else []
     raise ValueError(
-        f"{folder} was made with another configuration ({'; '.join(shown)}{more}). Give another name=..., or "
-        "accept_changes=true to go on in it with the new values"
+        f"{folder} {' and '.join(told)}. Give another name=..., or accept_changes=true to go on in it with the new "
+        f"{' and '.join(['values'] * bool(keys) + ['data'] * bool(data))}"
     )
+
+
+def _shown(changes: Sequence[str]) -> str:
+    more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+    return "; ".join(changes[:SHOWN]) + more
 
 
 def last(cfg: DictConfig, folder: Path) -> Path:

@@ -1,15 +1,11 @@
 """Start a training run: check, record what it is, hand over to fairseq's trainer."""
 
 import contextlib
-import importlib.metadata
-import json
 import logging
 import multiprocessing
 import os
-import platform
 import re
 import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -27,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from mms_recipes import __version__, checkpoints, config, devices, files, preflight, streams
+from mms_recipes import checkpoints, config, continuation, devices, preflight, run_record, streams
 from mms_recipes import run_folder as run_folders
 from mms_recipes.cluster import claim, preemption, progress, run_state, signals
 
@@ -114,13 +110,12 @@ def _train_first(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
     """Train as the rank that has the folder and tells how it goes."""
     last = run_folders.last(asked, run_folder)
     resuming = last.exists()
-    if resuming:  # before anything is told of this run: it stays what it is
-        run_folders.refuse_other_config(asked, run_folder)
+    found = _compared(asked, cfg, run_folder)  # before anything is told of this run: it stays what it is
     told = progress.recorded(run_folder, cfg.optimization.max_update, resuming)
     try:
         with claim.claimed(run_folder / run_state.CLAIM, "trained"), told:
             checkpoints.mend(last)
-            _train(asked, cfg, run_folder)
+            _train(asked, cfg, run_folder, found)
     except signals.Stopped as stopped:
         logger.warning("stopped: %s", stopped)
         if answer := signals.requeue(stopped.signum):
@@ -128,7 +123,27 @@ def _train_first(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
         raise
 
 
-def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
+def _compared(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> continuation.Found | None:
+    """Compare a run that goes on with what it was; None where there is nothing to go on from, or it cannot be read yet.
+
+    Raises ValueError or FileNotFoundError for what it cannot go on with.
+    """
+    last = run_folders.last(asked, run_folder)
+    if not last.exists():
+        return None
+    if is_done(cfg, last):
+        run_folders.refuse_other_config(asked, run_folder)
+        return None
+    try:
+        checkpoints.load_checkpoint(last)
+    except ValueError:
+        if checkpoints.damage(last) is None:
+            raise
+        return None  # the first rank puts a whole one in its place before the ranks meet
+    return continuation.compare(asked, cfg, run_folder, last, first=devices.is_first(cfg))
+
+
+def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continuation.Found | None = None) -> None:
     """Train, as one of the ranks. `cfg` is what was asked for with all that this machine decides filled in."""
     last = run_folders.last(asked, run_folder)
     if is_done(cfg, last):
@@ -136,12 +151,15 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
         return
     logger.info("run folder: %s (%s)", run_folder, "resuming" if last.exists() else "new")
     preflight.check(cfg, run_folder)
-    run_folders.refuse_other_config(asked, run_folder)
+    found = found or _compared(asked, cfg, run_folder)
+    if found is None:
+        continuation.check(cfg, run_folder, last)
     devices.settle_batch(cfg)
     if devices.is_first(cfg):
         if last.exists() and (other := run_folders.told_of_other_world(cfg, checkpoints.load_checkpoint(last)["cfg"])):
             logger.warning("%s: %s", last, other)
-        record(cfg, run_folder)
+        found = found or continuation.Found(run_record.data_of(cfg))
+        run_record.write(cfg, run_folder, found.data, found.earlier)
         progress.tell(now=True, langs=preflight.language_folders(cfg.task))
     if HydraConfig.initialized():  # fairseq sets the log up again in the processes that it starts
         cfg.job_logging_cfg = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
@@ -200,53 +218,3 @@ def work(cfg: DictConfig) -> None:
 def experiments() -> str:
     """The experiments that there are, for a message."""
     return ", ".join(f"+experiment={path.stem}" for path in sorted((config.CONFIGS / "experiment").glob("*.yaml")))
-
-
-# ---- what a run was
-
-
-def record(cfg: DictConfig, run_folder: Path) -> None:
-    """Write config.yaml (resolved) and run.json (versions, git state, manifest checksums) into the run's folder."""
-    run_folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(run_folder / "config.yaml", OmegaConf.to_yaml(cfg))
-    described = {
-        "command": sys.argv,
-        "mms_recipes": __version__,
-        "git": git_state(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("torch", "fairseq-fixed", "hydra-core", "omegaconf", "numpy")},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-        "manifests": checksums(cfg),
-    }
-    files.write_text(run_folder / "run.json", json.dumps(described, indent=1, ensure_ascii=False) + "\n")
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout this package runs from and whether it was changed; None when it is installed."""
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
-        return None
-    call = ["git", "-C", str(folder)]
-    try:
-        commit = subprocess.run([*call, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run([*call, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return {"commit": commit, "changed": bool(changes.strip())}
-
-
-def checksums(cfg: DictConfig) -> dict[str, str]:
-    """SHA-256 of every manifest, label and dictionary file of the job, relative to task.data."""
-    folder, langs = Path(cfg.task.data), preflight.language_folders(cfg.task)
-    splits = (cfg.dataset.train_subset, cfg.dataset.valid_subset)
-    kind = preflight.unit_kind(cfg.task)
-    names = [f"{lang}/{split}.{suffix}" for lang in langs for split in splits for suffix in ("tsv", kind.suffix)]
-    names += [kind.dictionary, *(f"{lang}/{name}" for lang in langs for name in kind.files)]
-    return {name: files.sha256(folder / name) for name in names if (folder / name).is_file()}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -68,6 +68,12 @@ def places(cfg: LIDTaskConfig) -> PretrainingConfig:
     return PretrainingConfig(data=cfg.data, corpora=list(cfg.corpora), langs=list(cfg.langs))
 
 
+def class_names(cfg: LIDTaskConfig) -> list[str]:
+    """The classes of a job in order: those that the configuration names, else those of the folders found."""
+    folders = () if cfg.classes else [lang for langs in language_folders(cfg).values() for lang in langs]
+    return lid_classes.class_list(cfg.classes, folders)
+
+
 @register_task("mms_lid", dataclass=LIDTaskConfig)
 class LIDTask(SpeechTask):
     """The manifests of many corpora, cropped at random, each utterance with the class of its folder's language."""
@@ -79,9 +85,8 @@ class LIDTask(SpeechTask):
     # ---- classes
 
     def _dictionary(self) -> Dictionary:
-        folders = [lang for langs in language_folders(self.cfg).values() for lang in langs]
         dictionary = Dictionary(add_special_symbols=False)  # as audio_classification has it: the id is the line
-        for name in lid_classes.class_list(self.cfg.classes, folders if not self.cfg.classes else ()):
+        for name in class_names(self.cfg):
             dictionary.add_symbol(name)
         return dictionary
 
@@ -89,18 +94,6 @@ class LIDTask(SpeechTask):
     def classes(self) -> list[str]:
         """The classes in order; from now on saved with the model, where stock fairseq looks for them."""
         return list(self.state.target_dictionary.symbols)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with a run's class list. Raises ValueError when the configuration now gives another one."""
-        saved = state_dict.get("target_dictionary")
-        if saved is not None and list(saved.symbols) != self.classes:
-            raise ValueError(
-                f"the run's checkpoint has {len(saved.symbols)} classes ({', '.join(saved.symbols[:5])} ...), but "
-                f"task.classes={self.cfg.classes or '(the folders found)'} gives {len(self.classes)} "
-                f"({', '.join(self.classes[:5])} ...) now; set it back, or start a run of another name with "
-                "model.base= this checkpoint, which keeps the weights of the classes that both have"
-            )
-        super().load_state_dict(state_dict)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model, and note in its config what architecture the base had, for the checkpoint."""

@@ -22,6 +22,9 @@ from mms_recipes.tasks.finetuning import FinetuningConfig, FinetuningTask
 
 logger = logging.getLogger(__name__)
 
+# in a checkpoint's task_state: the letters of every language's head, and the base that the adapters are for
+HEADS, BASE_HASH = "heads", "base_hash"
+
 
 @dataclass
 class LSAHTaskConfig(FinetuningConfig):
@@ -49,6 +52,13 @@ class LSAHTask(FinetuningTask):
     def dictionaries(self) -> list[Dictionary]:
         """Each language's own letters (pieces)."""
         return [Dictionary.load(str(Path(self.cfg.data) / lang / self.kind.dictionary)) for lang in self.langs]
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Build the model, and note for the checkpoint what its rows mean and which base it is for."""
+        model = super().build_model(cfg, from_checkpoint)
+        heads = {lang: list(dictionary.symbols) for lang, dictionary in zip(self.langs, self.dictionaries, strict=True)}
+        self.state.merge_state_dict({HEADS: heads, BASE_HASH: model.base_hash})
+        return model
 
     def get_batch_iterator(self, dataset: MixtureDataset, max_tokens: int | None = None, **kwargs: Any) -> Any:
         if dataset.weights is None:
