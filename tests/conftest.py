@@ -11,6 +11,7 @@ MALLOC_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PA
 
 # Before torch is imported, and inherited by the commands that tests start; the tests' models do not fill more cores.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(os.cpu_count() or 1, 4)))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other work, threads that spin take each other's time
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

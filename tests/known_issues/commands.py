@@ -71,7 +71,7 @@ def run(
     `meanwhile` is called with the number of its process, which leads a group, and what reads its output so far.
     """
     named = tuple(map(str, arguments))
-    return call(_command, command, named, timeout=timeout, environment=environment, meanwhile=meanwhile)
+    return call(as_typed, command, named, timeout=timeout, environment=environment, meanwhile=meanwhile)
 
 
 def call(
@@ -131,7 +131,7 @@ def _inside(output: str, environment: dict[str, str], function: Callable[..., An
     os._exit(code & 255)
 
 
-def _command(command: str, arguments: tuple[str, ...]) -> Any:
+def as_typed(command: str, arguments: tuple[str, ...]) -> Any:
     from mms_recipes import runner
 
     if command.startswith("tools/"):

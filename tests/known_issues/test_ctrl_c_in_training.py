@@ -106,12 +106,12 @@ def _stuck(arguments: list[str]) -> None:
         time.sleep(1000)
 
     SpeechTask.train_step = LSAHTask.train_step = train_step  # type: ignore[method-assign]
-    commands._command("train", tuple(arguments))
+    commands.as_typed("train", tuple(arguments))
 
 
 def _ignoring_hangups(arguments: list[str]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    commands._command("train", tuple(arguments))
+    commands.as_typed("train", tuple(arguments))
 
 
 def test_a_command_that_only_reads(tiny: Lab, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_list_that_is_read_is_not_replaced(tiny: Lab, recordings: Path, tmp_
 def _with_stdin(stdin: Path, adapters: Path, *arguments: object) -> object:
     os.dup2(os.open(stdin, os.O_RDONLY), 0)
     options = ("-", *arguments, "--checkpoint", adapters, "--lang", "eng", "--quiet")
-    return commands._command("transcribe", tuple(map(str, options)))
+    return commands.as_typed("transcribe", tuple(map(str, options)))
 
 
 def test_one_recording_that_is_named_twice_is_written_once(tiny: Lab, recordings: Path, tmp_path: Path) -> None:
