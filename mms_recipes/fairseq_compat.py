@@ -144,6 +144,11 @@ def save_atomically() -> None:
     checkpoint_utils.PathManager.copy = staticmethod(checkpoint_files.copy)
 
 
+def rank_timeout() -> float:
+    """Seconds after which a rank or a data worker that has not answered is given up."""
+    return float(os.environ.get("MMS_RECIPES_RANK_TIMEOUT", RANK_TIMEOUT_SECONDS))
+
+
 def bound_waiting() -> None:
     """Give up on a rank that has not answered for ten minutes; gloo waits for 30, and a vanished node never answers.
 
@@ -151,7 +156,7 @@ def bound_waiting() -> None:
     """
     from torch.distributed import distributed_c10d
 
-    limit = datetime.timedelta(seconds=float(os.environ.get("MMS_RECIPES_RANK_TIMEOUT", RANK_TIMEOUT_SECONDS)))
+    limit = datetime.timedelta(seconds=rank_timeout())
     distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = limit
 
 

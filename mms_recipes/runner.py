@@ -21,11 +21,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
-from torch.multiprocessing.spawn import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessException
 
 from mms_recipes import checkpoints, config, continuation, devices, preflight, run_record, streams
 from mms_recipes import run_folder as run_folders
 from mms_recipes.cluster import claim, preemption, progress, run_state, signals
+from mms_recipes.data import workers
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def errors_for_users() -> Iterator[None]:
         if os.environ.get("MMS_RECIPES_DEBUG"):
             raise
         logger.error("%s", streams.printable(explain(error), lines=True))
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
     except torch.multiprocessing.ProcessRaisedException as error:  # in one of several processes of this machine
         said = re.search(r"\n(?:ValueError|\w*FileNotFoundError|OSError): (.*)$", str(error).rstrip(), re.DOTALL)
         if said is None or os.environ.get("MMS_RECIPES_DEBUG"):
@@ -167,8 +168,8 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continua
     signals.stop_if_asked()
     try:
         devices.start(cfg, work)
-    except (RuntimeError, ProcessExitedException) as error:
-        signum, lost = signals.asked(), preemption.lost_rank(error)
+    except (RuntimeError, OSError, ProcessException) as error:
+        signum, lost = signals.asked(), preemption.lost(error)
         by_code = {signals.exit_code(one): one for one in reversed(signals.SIGNALS)}
         if (code := getattr(error, "exit_code", None)) in by_code:  # the first rank's, in a process of its own
             signum = signum or by_code[code]
@@ -177,7 +178,7 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continua
             raise
         if signum in (*signals.REQUEUING, *signals.BY_HAND):  # it ends a rank that does not listen yet
             raise signals.Stopped(signals.told_before(signum), signum) from error
-        raise OSError(lost) from error
+        raise lost from error
     if cfg.optimization.stop_time_hours > 0 and not is_done(cfg, last):
         done, hours = checkpoints.num_updates(last), cfg.optimization.stop_time_hours
         told = f"optimization.stop_time_hours={hours:g} are over after update {done}; with more it goes on"
@@ -211,7 +212,7 @@ def work(cfg: DictConfig) -> None:
     # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
     preemption.stop_when_asked()
-    with signals.watched():
+    with signals.watched(), workers.ended():
         fairseq_cli.train.main(cfg)
 
 

@@ -5,14 +5,16 @@ srun would kill the first one, which still has to report, when another fails.
 """
 
 import functools
+import re
+import signal
 from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
-from torch.multiprocessing.spawn import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from mms_recipes.cluster import signals
+from mms_recipes.cluster import signals, slurm
 
 
 def stop_when_asked() -> None:
@@ -53,15 +55,52 @@ def _asked_on_any_rank(trainer: Any) -> int:
     return 0 if found == 2**30 else found
 
 
-def lost_rank(error: BaseException) -> str | None:
-    """What to say of an error that means that another rank is gone, or None when it means something else."""
+class Lost(OSError):
+    """Another process of the run, a rank or a data worker, is gone or stands still. The same command goes on.
+
+    `exit_code`: in a job of Slurm that of a process that was killed, which has the job requeued (sbatch.py).
+    """
+
+    def __init__(self, what: str, killed: bool = False) -> None:
+        super().__init__(f"{what}; start the same command again: it goes on from the last checkpoint")
+        self.exit_code = 128 + signal.SIGKILL if killed and slurm.this_job() else 1
+
+
+def lost(error: BaseException) -> Lost | None:
+    """What an error means that another process has caused by its end or silence, or None when it means something else.
+
+    The error may have come up in any other, or in a rank of this machine, and then holds that one's traceback.
+    """
     if isinstance(error, ProcessExitedException):
         how = error.signal_name or f"exit status {error.exit_code}"
-        what = f"rank {error.error_index} of this machine ended without a word ({how}; SIGKILL: often out of memory)"
-    elif isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "NCCL" in str(error):
-        what = (
-            f"another rank is gone, or does not answer ({str(error).strip().splitlines()[0]}); see which log ends first"
+        what = f"rank {error.error_index} of this machine ended without a word ({how}{_often(how)}). All ranks end"
+        return Lost(what, killed=how == "SIGKILL")
+    first: BaseException | None = error
+    while first is not None:
+        if found := _lost_worker(str(first)):
+            return found
+        first = first.__cause__ or first.__context__
+    said = str(error).strip().splitlines() or [""]
+    line = said[-1] if isinstance(error, ProcessRaisedException) else said[0]
+    if isinstance(error, torch.distributed.DistError) or re.search(r"\bgloo\b|NCCL|Dist\w*Error", line):
+        return Lost(f"another rank is gone, or does not answer ({line}); see which log ends first. All ranks end")
+    return None
+
+
+def _lost_worker(said: str) -> Lost | None:
+    """What to say where torch's DataLoader says that a worker has ended, or gives no batch."""
+    if found := re.search(r"DataLoader timed out after ([\d.]+)", said):
+        return Lost(
+            f"no batch came from the data workers for {float(found[1]):g} s: one stands still, or the disk that it "
+            "reads from does (MMS_RECIPES_RANK_TIMEOUT sets the seconds, dataset.num_workers=0 does without workers)"
         )
-    else:
+    found = re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (?:exited|is killed by signal: ([\w ]+))", said)
+    if found is None:
         return None
-    return f"{what}. All ranks end; start the same command again: it goes on from the last checkpoint"
+    how = {"Killed": "SIGKILL", "Terminated": "SIGTERM", "Bus error": "SIGBUS"}.get((found[2] or "").strip(), found[2])
+    what = f"data worker (process {found[1]}) ended without a word" + (f" ({how}{_often(how)})" if how else "")
+    return Lost(f"{what}; with fewer of them (dataset.num_workers) less memory is needed", killed=True)
+
+
+def _often(how: str) -> str:
+    return ": the kernel does it when memory runs out" if how == "SIGKILL" else ""

@@ -16,6 +16,7 @@ from fairseq.data import data_utils
 from fairseq.data.iterators import CountingIterator, EpochBatchIterating
 
 from mms_recipes import sampling
+from mms_recipes.data import workers
 from mms_recipes.data.mixture import MixtureDataset
 
 SHARES_KEPT = 64  # rounds; data workers are a few batches ahead
@@ -111,8 +112,7 @@ class RoundIterator(EpochBatchIterating):
             torch.utils.data.DataLoader(
                 dataset,
                 batch_sampler=(batch for update in updates for batch in share(update)),  # type: ignore[misc]
-                collate_fn=dataset.collater,
-                num_workers=self.num_workers,
+                **workers.settings(dataset.collater, self.num_workers),
             )
         )
         batches = self.timed(loader)

@@ -15,6 +15,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING
 
 from mms_recipes.cluster import progress
+from mms_recipes.data import workers
 from mms_recipes.data.mixture import MixtureDataset
 
 T = TypeVar("T")
@@ -133,12 +134,11 @@ class SpeechTask(FairseqTask):
         assert max_tokens is not None
         iterator = SpeechBatchIterator(
             dataset=dataset,
-            collate_fn=dataset.collater,
             batch_sampler=lambda data, number: data.batches(number, max_tokens),
             seed=seed,
             num_shards=num_shards,
             shard_id=shard_id,
-            num_workers=num_workers,
+            **workers.settings(dataset.collater, num_workers),
             epoch=epoch,
             buffer_size=data_buffer_size,
             disable_shuffling=dataset.weights is None,
