@@ -20,6 +20,17 @@ Javanese stripped, whitespace collapsed. The rules for one language are found by
   stay.
 - Dotted and dotless I follow the language (Turkish, Azerbaijani ...); elsewhere lower-cased U+0130 is a plain i.
 
+``mms-2`` is ``mms-1`` where it differs in none of these (``text_rules.py`` has the languages):
+
+- A typed apostrophe is a letter at the start of a word where the language has one there (Hawaiian ʻokina, Hausa
+  ʼyan, Afrikaans 'n, Dutch 's), and at its end. The letters U+02BB, U+02BC and U+A78C become ``'``: one spelling.
+- Letters that are typed as punctuation become the letters: clicks (! | || =), length within Iroquoian words (:), tones
+  of the Ivory Coast (- =), palochka (1 I |), glottal stop (?), Lisu tones.
+- Arabic presentation forms do not cut words, and phrases in one character do not stick to the word before.
+- Joiners are kept where they make another letter (Sinhala, Bengali, eyelash ra; U+200C in Persian) or become it
+  (Malayalam chillu, Kurdish); where they only change a letter's shape they are deleted.
+- Thai and Lao sara am stays one letter, as it is typed.
+
 A change that alters any output needs a new version; data that was made stores the version it was made with.
 """
 
@@ -28,9 +39,10 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-NORMALIZATION = "mms-1"
+from mms_recipes.text_rules import JOINER, NON_JOINER, Patterns, Rules, mms_1, mms_2
+
+NORMALIZATION = "mms-2"
 WORD_END = "|"
 
 _APOSTROPHE = "\u2019"  # stands for every typed apostrophe until its place decides
@@ -38,10 +50,9 @@ _APOSTROPHES = str.maketrans(
     dict.fromkeys("`\u00b4\u0384\u055a\u05f3\u1fbd\u1fbf\u1fef\u1ffd\u2018\u201b\u2032\u275b\u275c\uff40", _APOSTROPHE)
 )
 _LOW_QUOTE = "\u201a"  # opens what a curly one closes
-_JOINER = "\u200d"
 _BURMESE_SYMBOLS = frozenset("\u104c\u104d\u104e\u104f")
 _TSHEG = "\u0f0b"
-_KEPT = frozenset({"'", "-", _APOSTROPHE, _JOINER, _TSHEG}) | _BURMESE_SYMBOLS
+_KEPT = frozenset({"'", "-", _APOSTROPHE, JOINER, _TSHEG}) | _BURMESE_SYMBOLS
 _HYPHENS = frozenset("\u2010\u2011\u058a")
 _MODIFIERS = ((0x02C2, 0x02FF), (0xA700, 0xA721), (0xA789, 0xA78A))  # category Sk, but tones and length
 _DELETED = frozenset(
@@ -50,47 +61,20 @@ _DELETED = frozenset(
 
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});|&nbsp\b")
 _BRACKETS_WITH_DIGIT = re.compile(r"\([^()]*\d[^()]*\)|\[[^\[\]]*\d[^\[\]]*\]")
-_WORD_CHARACTER = rf"[^\s'{_APOSTROPHE}{_JOINER}-]"
+_WORD_CHARACTER = rf"[^\s'{_APOSTROPHE}{JOINER}{NON_JOINER}-]"
 _QUOTE_OPENS = re.compile(rf"(?<!\S){_APOSTROPHE}(?=\S)")
 _WITHIN_WORD = re.compile(rf"(?<={_WORD_CHARACTER}){_APOSTROPHE}(?={_WORD_CHARACTER})")
 _AT_WORD_END = re.compile(rf"(?<={_WORD_CHARACTER}){_APOSTROPHE}(?!\S)")
+_LETTER_AT_WORD_END = re.compile(  # all but the last before another quotation opens, or the text ends
+    rf"(?<={_WORD_CHARACTER}){_APOSTROPHE}(?!\S)(?=(?:(?!(?<!\S){_APOSTROPHE}\S).)*{_WORD_CHARACTER}{_APOSTROPHE}(?!\S))",
+    re.DOTALL,
+)
 _STRAY_APOSTROPHES = re.compile(rf"{_APOSTROPHE}|'{{2,}}")
 _STRAY_HYPHENS = re.compile(r"(?<![^\s-])-|-(?![^\s-])")
-_STRAY_JOINERS = re.compile(rf"(?<!{_WORD_CHARACTER}){_JOINER}|{_JOINER}(?!{_WORD_CHARACTER})")
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What one language does otherwise; ``patterns`` and then ``mapping`` come before punctuation is cut."""
-
-    patterns: tuple[tuple[str, str], ...] = ()
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    dotless_i: bool = False
-    strip_diacritics: bool = False
-
-
-_DEFAULT = _Rules()
-_TURKIC = _Rules(dotless_i=True)
-_ALEF_WASLA = _Rules(mapping={"\u0671": "\u0627"})
-_MIDDLE_DOT = _Rules(patterns=((r"(?<![^\W\d_])\u00b7|\u00b7(?![^\W\d_])", " "),), mapping={"\u00b7": "\u00b7"})
-_HEBREW = _Rules(  # abbreviations are written with a double mark within the word
-    patterns=((r'(?<=[\u05d0-\u05ea])["\u05f4\u201d](?=[\u05d0-\u05ea])', ""),),
-    mapping=dict.fromkeys(map(chr, (*range(0x0591, 0x05BE), 0x05BF, 0x05C1, 0x05C2, 0x05C4, 0x05C5, 0x05C7)), ""),
-)
-_RULES = {
-    "ara": _ALEF_WASLA,
-    "arb": _ALEF_WASLA,
-    "aze": _TURKIC,
-    "azj": _TURKIC,
-    "cat": _MIDDLE_DOT,
-    "crh": _TURKIC,
-    "gag": _TURKIC,
-    "heb": _HEBREW,
-    "jav": _Rules(strip_diacritics=True),
-    "oci": _MIDDLE_DOT,
-    "tha": _Rules(mapping={_JOINER: " "}),
-    "tur": _TURKIC,
-}
+_JOINERS = f"[{JOINER}{NON_JOINER}]"
+_STRAY_JOINERS = re.compile(rf"(?<!{_WORD_CHARACTER}){_JOINERS}|{_JOINERS}(?!{_WORD_CHARACTER})")
+_FILLERS = dict.fromkeys(map(ord, "\u034f\u115f\u1160\u3164\uffa0\u17b4\u17b5\u180b\u180c\u180d\u180f"), "")
+_PASSES = 5  # of mms-2; one is enough for all text but what was made to need more
 
 
 class _CharacterTable(dict[int, str]):
@@ -120,45 +104,81 @@ def _replacement(char: str) -> str:
 
 
 def normalize(text: str, lang: str) -> str:
+    """Return the text normalised as ``mms-2`` for the language ``lang`` (an id); possibly empty. Idempotent."""
+    code = lang.partition("-")[0]
+    rules, table = mms_2(code), _character_table(code, 2)
+    for _ in range(_PASSES):  # a letter that was deleted can bring others together
+        before, text = text, _normalize(text, rules, table)
+        if text == before:
+            break
+    return text
+
+
+def normalize_mms_1(text: str, lang: str) -> str:
     """Return the text normalised as ``mms-1`` for the language ``lang`` (an id); possibly empty. Idempotent."""
     code = lang.partition("-")[0]
-    rules = _RULES.get(code, _DEFAULT)
+    return _normalize(text, mms_1(code), _character_table(code, 1))
+
+
+def _normalize(text: str, rules: Rules, table: "_CharacterTable") -> str:
     text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    if rules.marks:
+        text = _unfold(text, rules)
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
+    if rules.marks:
+        text = text.translate(dict.fromkeys(map(ord, rules.marks), "'") | _FILLERS)
+    text = _replace(text, rules.typed)
     text = _lower(text, rules)
     text = _BRACKETS_WITH_DIGIT.sub(" ", text)
-    for pattern, new in rules.patterns:
-        text = re.sub(pattern, new, text)
+    text = _replace(text, rules.patterns)
     low_quote = _LOW_QUOTE in text
-    text = _STRAY_JOINERS.sub("", text.translate(_character_table(code)))
-    text = _settle_apostrophes(text, quoted=low_quote)
+    text = _STRAY_JOINERS.sub("", text.translate(table))
+    text = _settle_apostrophes(text, rules, quoted=low_quote)
     text = _STRAY_HYPHENS.sub(" ", text)
     text = " ".join(filter(_has_letter, map(_without_loose_marks, text.split())))
-    return unicodedata.normalize("NFC", _settle_diacritics(text, rules))
+    return unicodedata.normalize("NFC", _replace(_settle_diacritics(text, rules), rules.composed))
+
+
+def _unfold(text: str, rules: Rules) -> str:
+    """Write what compatibility forms, or letters with joiners, stand for, so that NFKC cuts no word."""
+    for form, letters in rules.unfolded.items():
+        if form in text:
+            text = text.replace(form, letters)
+    return text
+
+
+def _replace(text: str, patterns: Patterns) -> str:
+    for pattern, new in patterns:
+        text = re.sub(pattern, new, text)
+    return text
 
 
 @functools.cache
-def _character_table(code: str) -> _CharacterTable:
-    return _CharacterTable(_RULES[code].mapping) if code in _RULES else _CharacterTable({})
+def _character_table(code: str, version: int) -> _CharacterTable:
+    return _CharacterTable((mms_1 if version == 1 else mms_2)(code).mapping)
 
 
-def _lower(text: str, rules: _Rules) -> str:
+def _lower(text: str, rules: Rules) -> str:
     """Lower the case; a dotted capital I gives a plain i, and a dotless one what the language makes of it."""
     text = text.replace("\u0130", "i")
     return (text.replace("I", "\u0131") if rules.dotless_i else text).lower()
 
 
-def _settle_apostrophes(text: str, quoted: bool) -> str:
+def _settle_apostrophes(text: str, rules: Rules, quoted: bool) -> str:
     """Make typed apostrophes ``'`` where they are letters, and spaces where they are quotation marks."""
     text = _WITHIN_WORD.sub("'", text)
+    if rules.elided:
+        text = re.sub(rf"(?<![^\s-]){_APOSTROPHE}(?={rules.elided})", "'", text)
     if not quoted and not _QUOTE_OPENS.search(text):
         text = _AT_WORD_END.sub("'", text)
+    elif rules.final:
+        text = _LETTER_AT_WORD_END.sub("'", text)
     return _STRAY_APOSTROPHES.sub(" ", text)
 
 
 def _without_loose_marks(word: str) -> str:
     """Drop combining marks at the start of a word, which have no letter to sit on, and a hyphen laid bare by that."""
-    while word and (word[0] in ("-", _JOINER) or unicodedata.category(word[0])[0] == "M"):
+    while word and (word[0] in ("-", JOINER, NON_JOINER) or unicodedata.category(word[0])[0] == "M"):
         word = word[1:]
     return word
 
@@ -167,7 +187,7 @@ def _has_letter(word: str) -> bool:
     return any(map(str.isalpha, word)) or not _BURMESE_SYMBOLS.isdisjoint(word)
 
 
-def _settle_diacritics(text: str, rules: _Rules) -> str:
+def _settle_diacritics(text: str, rules: Rules) -> str:
     if rules.dotless_i:
         return re.sub("i\u0307+", "i", text)  # what lower-casing without the language's rule leaves behind
     if not rules.strip_diacritics:
@@ -185,7 +205,11 @@ def collapse_whitespace(text: str, lang: str) -> str:
     return " ".join(text.split())
 
 
-NORMALIZATIONS: dict[str, Callable[[str, str], str]] = {NORMALIZATION: normalize, "none": collapse_whitespace}
+NORMALIZATIONS: dict[str, Callable[[str, str], str]] = {
+    "mms-1": normalize_mms_1,
+    "mms-2": normalize,
+    "none": collapse_whitespace,
+}
 
 
 def to_letters(words: str) -> str:

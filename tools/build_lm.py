@@ -31,6 +31,7 @@ from lm_corpus import Corpus
 
 from mms_recipes import __version__, languages
 from mms_recipes.corpora import validation
+from mms_recipes.corpora.preparation import normalization_for
 from mms_recipes.decoding import ngrams
 from mms_recipes.decoding.language_model import DESCRIPTION, LEXICON, MODEL, TUNED
 from mms_recipes.decoding.lm_text import Kind
@@ -101,7 +102,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--prune", help="'none', or counts for each order, such as '0 0 1' (default: the paper's)")
     parser.add_argument("--vocabulary", type=int, default=ngrams.VOCABULARY, help="words (default: %(default)s)")
     parser.add_argument("--drop-oov", action="store_true", help="leave out words with letters outside the dictionary")
-    parser.add_argument("--normalization", choices=sorted(NORMALIZATIONS), default=NORMALIZATION)
+    parser.add_argument(
+        "--normalization",
+        choices=sorted(NORMALIZATIONS),
+        help=f"default: that of the dictionary's corpus, else {NORMALIZATION}",
+    )
     parser.add_argument("--structure", choices=("probing", "trie"), help="of lm.bin: fastest, or smallest")
     parser.add_argument("--licence", default="", help="of the text, to be kept in lm.json")
     parser.add_argument("--kenlm", type=Path, help="folder of lmplz and build_binary")
@@ -182,7 +187,7 @@ def build(job: Job, args: argparse.Namespace, programs: Programs) -> None:
         return
     encode = job.units.encode if job.kind == "letter" else None
     corpus = lm_corpus.prepare(
-        work, job.texts, job.lang, encode, args.normalization, text_settings(settings), args.jobs
+        work, job.texts, job.lang, encode, settings["normalization"], text_settings(settings), args.jobs
     )
     found = make_vocabulary(job, corpus, args)
     recipe = choose_recipe(job, corpus, args)
@@ -226,6 +231,8 @@ def build(job: Job, args: argparse.Namespace, programs: Programs) -> None:
 
 def describe_settings(job: Job, args: argparse.Namespace) -> dict[str, Any]:
     """Return all that the model depends on; the checksums of the texts take a minute for 40 GB."""
+    folder = job.dictionary.parent
+    corpus = folder.parent if folder.name == job.lang else folder
     return {
         "lang": job.lang,
         "kind": job.kind,
@@ -237,7 +244,7 @@ def describe_settings(job: Job, args: argparse.Namespace) -> dict[str, Any]:
         "dictionary": {"path": str(job.dictionary), "units": job.known}
         if args.checkpoint  # which changes in training, its units do not
         else lm_corpus.fingerprint(job.dictionary),
-        "normalization": args.normalization,
+        "normalization": normalization_for(corpus, job.lang, args.normalization, say=lambda line: print(f"  {line}")),
         "emoji": "removed",
         "vocabulary": args.vocabulary,
         "drop_oov": args.drop_oov,

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from mms_recipes import files, languages
 from mms_recipes.corpora import paths
-from mms_recipes.corpora.preparation import Source, SplitSource, SplitSummary, finish, prepare_language, report_damage
+from mms_recipes.corpora.preparation import (
+    Source,
+    SplitSource,
+    SplitSummary,
+    finish,
+    normalization_for,
+    prepare_language,
+    report_damage,
+)
 from mms_recipes.corpora.tables import read_lines
 from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
@@ -43,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--langs", help="ids, set names or FLEURS codes, separated by commas (default: all in SRC)")
     parser.add_argument("--splits", default=",".join(SPLITS), help="separated by commas (default: %(default)s)")
-    parser.add_argument("--normalization", choices=sorted(NORMALIZATIONS), default=NORMALIZATION)
+    parser.add_argument(
+        "--normalization", choices=sorted(NORMALIZATIONS), help=f"default: that of OUT, else {NORMALIZATION}"
+    )
     parser.add_argument("--column", choices=sorted(COLUMNS), default="transcription", help="(default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="languages at once (default: 1)")
     parser.add_argument("--relative-root", action="store_true", help="OUT can be moved; stock fairseq cannot read it")
@@ -61,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
                 found[lang],
                 args.out,
                 splits,
-                args.normalization,
+                normalization_for(args.out, lang, args.normalization),
                 args.column,
                 args.relative_root,
             )

@@ -20,7 +20,14 @@ from pathlib import Path
 
 from mms_recipes import files, languages
 from mms_recipes.corpora import paths, segments
-from mms_recipes.corpora.preparation import Source, SplitSource, finish, prepare_language, report_damage
+from mms_recipes.corpora.preparation import (
+    Source,
+    SplitSource,
+    finish,
+    normalization_for,
+    prepare_language,
+    report_damage,
+)
 from mms_recipes.corpora.tables import Row, Wanted, read_table
 from mms_recipes.corpora.validation import SPLITS
 from mms_recipes.text import NORMALIZATION, NORMALIZATIONS
@@ -32,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         lang = languages.language(args.lang).id
         table = read_table(args.table, Wanted(args.path_column, args.text_column, args.split_column))
         print(f"{args.table}: {len(table.rows)} rows; {table.columns}")
+        args.normalization = normalization_for(args.out, lang, args.normalization)
         splits = divide(table.rows, args, lang)
         root = args.audio_root or args.table.parent
         settings = {
@@ -64,7 +72,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dev-fraction", type=float, default=0.0, help="share of the sentences drawn for dev")
     parser.add_argument("--test-fraction", type=float, default=0.0, help="share of the sentences drawn for test")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: %(default)s)")
-    parser.add_argument("--normalization", choices=sorted(NORMALIZATIONS), default=NORMALIZATION)
+    parser.add_argument(
+        "--normalization", choices=sorted(NORMALIZATIONS), help=f"default: that of OUT, else {NORMALIZATION}"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="audio files converted at once (default: %(default)s)")
     parser.add_argument("--relative-root", action="store_true", help="OUT can be moved; stock fairseq cannot read it")
     parser.add_argument("--allow-missing", action="store_true", help="exit code 0 although audio is missing or broken")

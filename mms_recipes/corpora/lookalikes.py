@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _ALIKE = (  # letters, in lower case
-    "aаα cсϲ eе hһ iіι jј kкκ oоοօ pрρ sѕ xхχ yуγү uυսʋ nո tтτ mм bвβ wԝω dԁ qԛ gɡ vνѵ",
+    "aаα cсϲ eе hһ iіι jј kкκ oоοօ pрρ sѕ xхχ yуγү uυս nո tтτ mм bвβ wԝω dԁ qԛ gɡ vνѵ",
     "əәǝ ɛεє ɣγ ɩι ɔͻ æӕ ʃ∫ ɵөθѳ đɖð ŋղ ӏl ʒӡз ßβ",
     "كکڪ يی ىی هہ ەة گګ ؤۇ ۀۂ",
     "'\u02bc\u02bb\u02b9\u02bd\u02be\u02bf\u02c8\ua78c\u2019\u2018\u05f3\u055a ː꞉: ǃ! ǁ‖",

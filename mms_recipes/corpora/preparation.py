@@ -20,6 +20,7 @@ from typing import Any
 
 from mms_recipes import __version__, audio_files
 from mms_recipes.corpora import paths, segments
+from mms_recipes.corpora.losses import Losses
 from mms_recipes.corpora.segments import Span
 from mms_recipes.corpora.validation import frames_needed
 from mms_recipes.files import write_text
@@ -33,8 +34,8 @@ from mms_recipes.manifest import (
     write_dictionary,
     write_split,
 )
-from mms_recipes.parsing import shown
-from mms_recipes.text import NORMALIZATIONS, to_letters
+from mms_recipes.parsing import Schema, load_json, parse, shown
+from mms_recipes.text import NORMALIZATION, NORMALIZATIONS, to_letters
 
 # Why an utterance is not in the manifest. The first two are damage; the others are in the nature of the corpus.
 MISSING, BROKEN = "audio missing", "audio broken"
@@ -82,6 +83,8 @@ class SplitSummary:
     hours: float = 0.0
     utterances_with_digits: int = 0
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    words_changed: int = 0  # by more than case and punctuation
+    dropped: dict[str, int] = field(default_factory=dict)  # characters that normalisation took out
 
     def leave_out(self, reason: str, what: str) -> None:
         """Note an utterance that is not in the manifest."""
@@ -141,9 +144,23 @@ def prepare_language(
     return {split: SplitSummary(**state["splits"][split]) for split in splits}
 
 
+def normalization_for(out: Path, lang: str, asked: str | None, say: Say = print) -> str:
+    """Return the normalisation for a language: the one asked for, else that of what ``out`` holds, else the newest."""
+    own, all_langs = (
+        {split["settings"]["normalization"] for state in states for split in state["splits"].values()}
+        for states in ([_read_state(out / lang)], [_read_state(path.parent) for path in out.glob(f"*/{PREPARED}")])
+    )
+    found = own or all_langs
+    chosen = asked or (found.pop() if len(found) == 1 else NORMALIZATION)
+    if not asked and chosen not in (NORMALIZATION, "none"):
+        newer = f"--normalization {NORMALIZATION} needs another folder"
+        say(f"{lang}: normalised as {chosen}, like what {out} holds; {newer}")
+    return chosen
+
+
 def finish(out: Path) -> None:
     """Write the union of the dictionaries of all languages in the folder, and ``prepared.json`` over all."""
-    states = {path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted(out.glob(f"*/{PREPARED}"))}
+    states = {path.parent.name: _read_state(path.parent) for path in sorted(out.glob(f"*/{PREPARED}"))}
     if not states:
         return
     counts: Counter[str] = Counter()
@@ -199,11 +216,14 @@ def _prepare_split(
 ) -> SplitSummary:
     summary = SplitSummary(settings)
     normalize = NORMALIZATIONS[settings["normalization"]]
+    losses = Losses(normalize, lang)
     chosen: dict[str, tuple[Source, str]] = {}
     seen: set[tuple[str, Span | None]] = set()
     for utterance in source.utterances:
         uid = f"{lang}_{split}_{utterance.name}"
         words = normalize(utterance.text, lang)
+        if settings["normalization"] != "none":
+            losses.add(utterance.text, words)
         if utterance.sound in seen:
             summary.leave_out(TWICE, _described(uid, utterance, "the same text"))
         elif not words:
@@ -234,6 +254,9 @@ def _prepare_split(
     if missing:
         latest = max(missing, key=lambda uid: missing[uid])
         say(f"{lang} {split}: {len(missing)} segments end after their recording: {latest} by {missing[latest]:.2f} s")
+    for line in losses.lines():
+        say(f"{lang} {split}: {line}")
+    summary.words_changed, summary.dropped = losses.words_changed, dict(losses.dropped.most_common())
     write_split(folder, split, folder, rows, relative_root=settings["root"] == "relative")
     summary.utterances, summary.hours = len(rows), sum(row.num_samples for row in rows) / SAMPLE_RATE / 3600
     return summary
@@ -310,9 +333,27 @@ def _write_letters(folder: Path, lang: str, state: dict[str, Any], say: Say) -> 
     _write_state(folder, state)
 
 
+class _Split(Schema):
+    """A split in ``prepared.json``, as far as all versions have it."""
+
+    settings: dict[str, str]
+    hours: float
+    utterances: int
+    left_out: dict[str, list[str]]
+
+
+class _State(Schema):
+    splits: dict[str, _Split]
+    letters: dict[str, int] | None = None
+
+
 def _read_state(folder: Path) -> dict[str, Any]:
+    """Return what ``prepared.json`` of a language holds; ValueError where it is something else."""
     path = folder / PREPARED
-    state: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"splits": {}}
+    if not path.exists():
+        return {"splits": {}}
+    state: dict[str, Any] = load_json(path)
+    parse(_State, state, path)
     return state
 
 

@@ -236,7 +236,7 @@ def test_a_word_model_has_what_decoding_needs(english: tuple[Path, Path], tmp_pa
     assert read_vocabulary(folder / "lm.bin") == {*WORDS, "<s>", "</s>", "<unk>"}
     document = json.loads((folder / "lm.json").read_text(encoding="utf-8"))
     assert document["pruning"] == [1, 1, 2, 3, 4] and document["usable_lines"] == 300
-    assert document["settings"]["licence"] == "CC0" and document["settings"]["normalization"] == "mms-1"
+    assert document["settings"]["licence"] == "CC0" and document["settings"]["normalization"] == "mms-2"
     assert document["vocabulary"] == len(WORDS) and len(document["ngrams"]) == 5
 
 

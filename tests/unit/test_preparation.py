@@ -91,10 +91,10 @@ def test_fleurs_becomes_manifests(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "ü" not in (folder / "dict.ltr.txt").read_text()
     assert (out / "dict.ltr.txt").read_text() == (folder / "dict.ltr.txt").read_text()
     printed = capsys.readouterr().out
-    assert "[1/1] eng train: 3 utterances, 0.00 h; 33 % hold digits: check how mms-1 treats them" in printed
+    assert "[1/1] eng train: 3 utterances, 0.00 h; 33 % hold digits: check how mms-2 treats them" in printed
     assert "eng dev: letters that train does not have, left out of the dictionary: ü" in printed
     summary = json.loads((out / "prepared.json").read_text())
-    assert summary["normalization"] == ["mms-1"]
+    assert summary["normalization"] == ["mms-2"]
     assert summary["hours"] == pytest.approx((5 * RATE + 15) / RATE / 3600)
     assert summary["mms_recipes"]
     eng = summary["languages"]["eng"]
@@ -224,7 +224,7 @@ def test_splits_of_two_normalisations_are_not_mixed(tmp_path: Path, capsys: pyte
     assert prepare_fleurs.main([str(src), str(out), "--splits", "train"]) == 0
     assert prepare_fleurs.main([str(src), str(out), "--splits", "dev", "--normalization", "none"]) == 1
     message = (
-        "other splits were prepared with normalisation mms-1, dev is now asked with none; use the same, or another"
+        "other splits were prepared with normalisation mms-2, dev is now asked with none; use the same, or another"
     )
     assert message in capsys.readouterr().err
     assert not (out / "eng" / "dev.tsv").exists()
