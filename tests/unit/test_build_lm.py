@@ -319,7 +319,7 @@ def test_a_checkpoint_knows_its_units(
     for lang, kind in made_with.items():
         rows = [*SPECIAL_TOKENS, *read_dictionary(corpus / lang / kind.dictionary)]
         units = folder_units(corpus / lang, kind)
-        adapter_files.write_adapter(tmp_path, adapter_files.Adapter(lang, "0", rows, 1, None, {}, units=units))
+        adapter_files.write_adapter(tmp_path, adapter_files.Adapter(lang, "0" * 16, rows, 1, None, {}, units=units))
     assert call(corpus, tmp_path / "lms", "--from-manifests", "--checkpoint", tmp_path) == 0
     for lang, kind in made_with.items():
         assert call(corpus, tmp_path / kind, "--from-manifests", "--units", kind, "--langs", lang) == 0
