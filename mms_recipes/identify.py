@@ -12,9 +12,9 @@ if __name__ == "__main__":
     signals.end_quietly()  # here, since what follows takes seconds
 
 import argparse
-import io
 import json
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -23,42 +23,48 @@ from pathlib import Path
 import mms_recipes.plugins  # noqa: F401  (first: it says how to install fairseq, and silences its import)
 
 # isort: split
-from mms_recipes import devices, languages, runner, sources
+from mms_recipes import devices, languages, runner, sources, streams
 from mms_recipes.lid import answers as lid_answers
 from mms_recipes.lid import file_languages
 from mms_recipes.lid.file_languages import FileLanguage, Options
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.lid.spans import LEAST_SECONDS
-from mms_recipes.transcription import transcripts
+from mms_recipes.transcription import outputs, transcripts
+from mms_recipes.transcription.outputs import Tally
 
 logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
+    signals.interrupted_by(signal.SIGTERM, signal.SIGHUP)
     logging.basicConfig(format="%(message)s")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8
+    streams.require_output()
     options = Options(args.top, args.threshold, args.window_seconds, args.batch_seconds)
     found = sources.find(args.files, sys.stdin.buffer, args.null)
-    identifier = load_identifier(args.checkpoint, devices.choose(args.device), args.classes)
-    asked = args.langs.split(",") if args.langs else []
-    choice = lid_answers.open_choice(identifier, args.checkpoint, asked)
-    if choice.temperature is None:
-        logger.warning(
-            "%s: no temperature was fitted, so the probabilities are surer than they should be; evaluate with "
-            "+benchmark=lid fits one",
-            args.checkpoint,
-        )
-    wrong = []
-    for said in file_languages.identify(identifier, choice, [source.path for source in found], options):
-        if isinstance(said, ValueError):
-            wrong.append(said)
-        else:
-            print(_json(said) if args.json else "\n".join(_lines(said)), flush=True)
-    if wrong:
-        print(f"{len(wrong)} of {len(found)} files could not be used:", *wrong, sep="\n", file=sys.stderr)
-    return 1 if wrong else 0
+    with Tally(len(found)) as tally:
+        identifier = load_identifier(args.checkpoint, devices.choose(args.device), args.classes)
+        asked = args.langs.split(",") if args.langs else []
+        choice = lid_answers.open_choice(identifier, args.checkpoint, asked)
+        if choice.temperature is None:
+            logger.warning(
+                "%s: probabilities are not calibrated, they may be too high or too low; run `evaluate "
+                "+benchmark=lid` on dev to calibrate them",
+                args.checkpoint,
+            )
+
+        def send(number: int, said: FileLanguage | ValueError) -> None:
+            if isinstance(said, ValueError):
+                tally.add(str(said))
+                return
+            line = _json(said) if args.json else "\n".join(_lines(said))
+            sys.stdout.buffer.write(f"{line}\n".encode(errors="surrogateescape"))
+            sys.stdout.buffer.flush()
+            tally.add(None)
+
+        paths = [source.path for source in found]
+        outputs.deliver(file_languages.as_they_come(identifier, choice, paths, options), send, ordered=True)
+    return tally.status
 
 
 def _json(said: FileLanguage) -> str:
@@ -71,7 +77,8 @@ def _json(said: FileLanguage) -> str:
             "probability": round(said.best[0][1], 6) if said.best else None,
             "best": [[name, round(probability, 6)] for name, probability in said.best],
             "spans": [asdict(span) for span in said.spans],
-        }
+        },
+        allow_nan=False,
     )
 
 

@@ -48,8 +48,9 @@ def errors_for_users() -> Iterator[None]:
         with streams.guarded():
             yield
     except KeyboardInterrupt as interrupt:
-        logger.warning("%s", signals.told_interrupted(interrupt))
-        sys.exit(signals.exit_code(signal.SIGINT))
+        signum = getattr(interrupt, "signum", signal.SIGINT)
+        logger.warning("%s", signals.told_interrupted(interrupt, signum))
+        sys.exit(128 + signum)
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("MMS_RECIPES_DEBUG"):
             raise

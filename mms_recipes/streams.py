@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 BROKEN_PIPE = 128 + 13  # status of a program that SIGPIPE ends, as `yes | head -1` leaves it
+STDOUT = "standard output"
 _MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 _closed: set[str] = set()  # those that this process was started without
 # all that is no character to be seen, and what turns the direction of the text around it
@@ -40,21 +41,21 @@ def guarded() -> Iterator[None]:
     """
     _open_closed()
     ended: BaseException | None = None
-    stdout, record = sys.stdout, logging.getLogRecordFactory()
-    sys.stdout = _Printable(stdout)
+    stdout, stderr, record = sys.stdout, sys.stderr, logging.getLogRecordFactory()
+    sys.stdout, sys.stderr = _Printable(stdout), _Dispensable(stderr)
     logging.setLogRecordFactory(_Record)
     try:
         yield
     except BaseException as error:
         ended = error
     finally:
-        sys.stdout = stdout
-    fault = drain()
+        sys.stdout, sys.stderr = stdout, stderr
+    fault = ended if isinstance(ended, OSError) and ended.filename == STDOUT else drain()
     logging.setLogRecordFactory(record)
     if fault is not None and fault.errno == errno.EPIPE:
         raise SystemExit(BROKEN_PIPE)
     if fault is not None:
-        raise OSError(f"standard output: not all of it could be written ({fault.strerror})")
+        raise OSError(f"{STDOUT}: not all of it could be written ({fault.strerror})")
     if ended is not None:
         raise ended
 
@@ -82,18 +83,60 @@ def _drained(stream: TextIO) -> OSError | None:
     return None
 
 
-class _Printable:
-    """A stream that shows control characters, and bytes of names that are no text."""
+class _Bytes:
+    """The bytes of standard output; an error of writing them says so."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        with _named():
+            return int(self._stream.write(data))
+
+    def flush(self) -> None:
+        with _named():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Printable(_Bytes):
+    """Standard output that shows control characters, and bytes of names that are no text."""
+
+    @property
+    def buffer(self) -> _Bytes:
+        return _Bytes(self._stream.buffer)
+
+    def write(self, text: str) -> int:  # type: ignore[override]
+        encoding = self._stream.encoding or "ascii"
+        shown = printable(text, lines=True).encode(encoding, "backslashreplace").decode(encoding)
+        with _named():
+            return int(self._stream.write(shown))
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, STDOUT) from None
+
+
+class _Dispensable:
+    """Standard error: no work ends because nobody can read of it, on a full disk or a terminal that was closed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        shown = printable(text, lines=True)
-        with contextlib.suppress(UnicodeEncodeError):
-            return self._stream.write(shown)
-        encoding = self._stream.encoding or "ascii"
-        return self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -31,6 +32,7 @@ from mms_recipes.transcription.transcripts import Transcript, shown
 
 def main() -> int:
     args = arguments()
+    signals.interrupted_by(signal.SIGTERM, signal.SIGHUP)
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq made it DEBUG
     found = sources.find(args.files, sys.stdin.buffer, args.null)
     if args.out is None:

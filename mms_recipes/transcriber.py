@@ -81,13 +81,15 @@ class Transcriber:
         return _open_again, (options, self.recognizer.heads, self.recognizer.base_hash)
 
     def transcribe(
-        self, paths: Sequence[str | Path], langs: str | Sequence[str], advance: Advance = _nothing
+        self, paths: str | Path | Sequence[str | Path], langs: str | Sequence[str], advance: Advance = _nothing
     ) -> list[Transcript]:
         """Return the transcript of each file, in order; that of a file that cannot be used has an `error`.
 
-        `langs`: a language id or "auto" for all, or one for each file. `advance` is told the seconds of audio that are
-        done. Raises ValueError before anything is heard when a language is unknown or has no adapter.
+        One path is a list of one. `langs`: a language id or "auto" for all, or one for each file. `advance` gets the
+        seconds of audio that are done. Raises ValueError before the work begins when a language is unknown or has no
+        adapter.
         """
+        paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         each = [langs] * len(paths) if isinstance(langs, str) else list(langs)
         if len(each) != len(paths):
             raise ValueError(f"{len(each)} languages for {len(paths)} files; give one for each, or one for all")

@@ -7,13 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import soundfile
 from segment_recording import Recording, fingerprint
 
 from mms_recipes import languages
-
-SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
-SUFFIXES |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph", ".wave"}
+from mms_recipes.sources import SUFFIXES
 
 
 def find_recordings(src: Path, out: Path, lang: str | None) -> list[Recording]:

@@ -67,9 +67,28 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def told_interrupted(kept: object = "") -> str:
-    """What to say of a command that Ctrl-C ended; `kept`: what it has done."""
-    return f"stopped: {named(signal.SIGINT)}{f': {kept}' if str(kept) else ''}"
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends a command as Ctrl-C does."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+def interrupted_by(*signums: int) -> None:
+    """From now on these signals raise Interrupted, so that what is done can be kept."""
+    if _is_main_thread():
+        for one in signums:
+            _handle(one, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
+def told_interrupted(kept: object = "", signum: int = signal.SIGINT) -> str:
+    """What to say of a command that Ctrl-C or another signal ended; `kept`: what it has done."""
+    return f"stopped: {named(signum)}{f': {kept}' if str(kept) else ''}"
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

@@ -24,6 +24,7 @@ from mms_recipes.lid.identifier import Identifier
 from mms_recipes.lid.spans import UNDETERMINED, Span, Window
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recordings import Samples
+from mms_recipes.transcription.outputs import in_order
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,10 @@ class _Listening:
     identifier: Identifier
     choice: Choice
     limit: int
+    window: float
     pending: list[_Part] = field(default_factory=list)
     found: dict[int, list[Window]] = field(default_factory=lambda: defaultdict(list))
-    too_large: dict[int, str] = field(default_factory=dict)  # files with a window that memory does not hold
+    faults: dict[int, str] = field(default_factory=dict)  # files with a window that cannot be answered
 
     def add(self, number: int, begin: int, samples: Samples) -> None:
         """Take a window of a file; what waits is heard first where this one would not fit to it."""
@@ -100,11 +102,20 @@ class _Listening:
         batch, self.pending = self.pending, []
         for part, heard in memory.by_halves(batch, self._probabilities, self._shrink) if batch else ():
             if isinstance(heard, MemoryError):
-                self.too_large[part.number] = (
-                    f"{len(part.sound) / SAMPLE_RATE:.0f} s of audio need more memory than there is ({heard})"
+                self.faults[part.number] = (
+                    f"{len(part.sound) / SAMPLE_RATE:.0f} s of audio need more memory than there is ({heard}); take a "
+                    f"smaller --window-seconds (now {self.window:g})"
                 )
+            elif not np.isfinite(heard).all():
+                self.faults[part.number] = "the model answers with numbers that are not finite"
             else:
                 self.found[part.number].append(Window(part.begin, part.end, heard, len(part.sound)))
+
+    def drop(self, number: int) -> None:
+        """Forget a file."""
+        self.pending = [part for part in self.pending if part.number != number]
+        self.found.pop(number, None)
+        self.faults.pop(number, None)
 
     def _is_full_for(self, size: int) -> bool:
         """Return whether another window would make it longer than the limit, or much of it padding."""
@@ -130,35 +141,50 @@ def identify(
     identifier: Identifier, choice: Choice, paths: Sequence[Path], options: Options
 ) -> Iterator[FileLanguage | ValueError]:
     """Yield for each file in order what is spoken in it, or what is wrong with it."""
-    listening = _Listening(identifier, choice, int(options.batch * SAMPLE_RATE))
+    waiting: dict[int, FileLanguage | ValueError] = {}
+    for number in in_order(as_they_come(identifier, choice, paths, options), waiting):
+        yield waiting.pop(number)
+
+
+def as_they_come(
+    identifier: Identifier, choice: Choice, paths: Sequence[Path], options: Options
+) -> Iterator[tuple[int, FileLanguage | ValueError]]:
+    """Yield the place of each file, and what is spoken in it or what is wrong with it, as soon as that is known."""
+    listening = _Listening(identifier, choice, int(options.batch * SAMPLE_RATE), options.window)
     for start in range(0, len(paths), BLOCK):
-        yield from _identify_block(listening, paths[start : start + BLOCK], options)
+        block = range(start, min(start + BLOCK, len(paths)))
+        seconds = {number: recordings.expected_seconds(paths[number]) for number in block}
+        with tqdm(total=round(sum(seconds.values())), desc="identify", unit="s of audio", disable=None) as progress:
+            waiting: list[int] = []  # all of whose windows are read
+            for number in sorted(block, key=lambda number: -seconds[number]):
+                try:
+                    for begin, samples in _windows(paths[number], identifier.min_samples, options.window):
+                        listening.add(number, begin, samples)
+                        if number in listening.faults:
+                            break
+                    waiting.append(number)
+                except ValueError as error:
+                    listening.drop(number)
+                    yield number, error
+                progress.update(round(seconds[number]))
+                yield from _answered(listening, waiting, paths, options)
+            listening.hear()
+            yield from _answered(listening, waiting, paths, options)
 
 
-def _identify_block(
-    listening: _Listening, paths: Sequence[Path], options: Options
-) -> Iterator[FileLanguage | ValueError]:
-    listening.found.clear()
-    listening.too_large.clear()
-    faults: dict[int, ValueError] = {}
-    seconds = [recordings.expected_seconds(path) for path in paths]
-    with tqdm(total=round(sum(seconds)), desc="identify", unit="s of audio", disable=None) as progress:
-        for number in sorted(range(len(paths)), key=lambda number: -seconds[number]):
-            try:
-                for begin, samples in _windows(paths[number], listening.identifier.min_samples, options.window):
-                    listening.add(number, begin, samples)
-                    if number in listening.too_large:
-                        break
-            except ValueError as error:
-                faults[number] = error
-            progress.update(round(seconds[number]))
-        listening.hear()
-    for number, told in listening.too_large.items():
-        remedy = f"take a smaller --window-seconds (now {options.window:g})"
-        faults.setdefault(number, ValueError(f"{paths[number]}: {told}; {remedy}"))
-    for number, path in enumerate(paths):
-        found = listening.found[number]
-        yield faults[number] if number in faults else _answer(path, found, listening.choice, options)
+def _answered(
+    listening: _Listening, waiting: list[int], paths: Sequence[Path], options: Options
+) -> Iterator[tuple[int, FileLanguage | ValueError]]:
+    """Take the files out of those that wait of which every window was heard, and yield their answers."""
+    pending = {part.number for part in listening.pending}
+    for number in [number for number in waiting if number not in pending]:
+        waiting.remove(number)
+        fault = listening.faults.pop(number, None)
+        windows = listening.found.pop(number, [])
+        if fault is not None:
+            yield number, ValueError(f"{paths[number]}: {fault}")
+        else:
+            yield number, _answer(paths[number], windows, listening.choice, options)
 
 
 def _windows(path: Path, least: int, seconds: float) -> Iterator[tuple[int, Samples]]:

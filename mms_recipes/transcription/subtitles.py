@@ -5,6 +5,7 @@ CTC models hear a word in its middle, so a cue stays for half a second more wher
 """
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mms_recipes.alignment import display_width
 
 LINE_COLUMNS, MAX_LINES, MAX_SECONDS = 42, 2, 7.0
 PAUSE_SECONDS, LEAD_OUT_SECONDS, SHORTEST_SECONDS = 1.0, 0.5, 1.0
+LEAST_SECONDS = 0.001  # what the formats can write
 
 TimedWord = tuple[str, float, float]  # text, start and end in seconds
 
@@ -25,8 +27,13 @@ class Cue:
     lines: tuple[str, ...]
 
 
-def cues(words: Sequence[TimedWord], spaces: bool = True) -> list[Cue]:
-    """Put words into cues; without `spaces` they are letters of a script that writes without."""
+def cues(words: Sequence[TimedWord], spaces: bool = True, length: float | None = None) -> list[Cue]:
+    """Put words into cues; without `spaces` they are letters of a script that writes without.
+
+    Cues follow each other, none is empty, and none ends after the recording, whose `length` is in seconds.
+    """
+    length = math.inf if length is None else math.floor(length * 1000) / 1000
+    words = _within(words, length)
     groups: list[list[TimedWord]] = []
     for word in words:
         if not groups or _is_full(groups[-1], word, spaces):
@@ -34,11 +41,22 @@ def cues(words: Sequence[TimedWord], spaces: bool = True) -> list[Cue]:
         groups[-1].append(word)
     found = []
     for number, group in enumerate(groups):
-        following = groups[number + 1][0][1] if number + 1 < len(groups) else float("inf")
+        following = groups[number + 1][0][1] if number + 1 < len(groups) else math.inf
         start, end = group[0][1], group[-1][2]
         wished = max(min(end + LEAD_OUT_SECONDS, start + MAX_SECONDS), start + SHORTEST_SECONDS, end)
         texts = [text for text, _, _ in group]
-        found.append(Cue(start, max(min(wished, following), end), tuple(_lines(texts, spaces))))
+        until = max(min(wished, following, length), start + LEAST_SECONDS)
+        found.append(Cue(start, until, tuple(_lines(texts, spaces))))
+    return found
+
+
+def _within(words: Sequence[TimedWord], length: float) -> list[TimedWord]:
+    """Return words that begin one after the other within a recording, none of them empty."""
+    found: list[TimedWord] = []
+    latest = max(length - LEAST_SECONDS, 0.0)
+    for text, start, end in words:
+        begin = min(max(start, found[-1][1] + LEAST_SECONDS if found else 0.0), latest)
+        found.append((text, begin, max(min(end, length), begin + LEAST_SECONDS)))
     return found
 
 

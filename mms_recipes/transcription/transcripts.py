@@ -55,7 +55,8 @@ class Transcript:
     def as_cues(self) -> list[subtitles.Cue]:
         """Return the words as subtitles."""
         spaces = self.lang is None or not languages.is_character_scored(self.lang)
-        return subtitles.cues([(word.text, word.start, word.end) for word in self.words], spaces)
+        words = [(streams.printable(word.text), word.start, word.end) for word in self.words]
+        return subtitles.cues(words, spaces, self.seconds)
 
 
 def to_text(transcript: Transcript, kind: str, alone: bool) -> str:

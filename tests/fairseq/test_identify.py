@@ -204,7 +204,7 @@ def test_json_folder_and_list(model: Path, tmp_path: Path, capsys: Any, caplog: 
     assert all(len(one["best"]) == 2 and one["lang"] in ("eng", "fra", "rus") for one in found)
     assert found[0].keys() == {"path", "seconds", "lang", "probability", "best", "spans"}
     assert found[0]["spans"][0]["end"] == pytest.approx(0.5)
-    assert "no temperature was fitted" in caplog.text
+    assert "probabilities are not calibrated" in caplog.text
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{paths[2]}\n{paths[0]}\n".encode())))
     code, out, _ = run(capsys, "-", "--checkpoint", model)
     assert [line.split("\t")[0] for line in out] == [str(paths[2]), str(paths[0])]

@@ -167,3 +167,13 @@ def test_a_pickled_one_is_not_opened_on_another_base(tiny: Lab, adapters: Path, 
     shutil.copy(tiny.pretrained, tmp_path / "base.pt")
     with pytest.raises(ValueError, match=r"base\.pt"):
         pickle.loads(pickled)
+
+
+def test_one_path_is_a_list_of_one(tiny: Lab) -> None:
+    """It was taken for a list of its letters."""
+    model = Transcriber(tiny.adapters)
+    assert (
+        model.transcribe(str(tiny.wav), "eng")
+        == model.transcribe(tiny.wav, "eng")
+        == model.transcribe([tiny.wav], "eng")
+    )

@@ -47,3 +47,22 @@ def test_formats() -> None:
         "WEBVTT\n\n00:00:00.120 --> 00:00:01.500\na &lt;b&gt;\n&amp; c\n\n01:02:03.006 --> "
     )
     assert subtitles.to_vtt([]) == "WEBVTT\n\n" and subtitles.to_srt([]) == ""
+
+
+def test_cues_stay_within_the_recording_and_follow_each_other() -> None:
+    """They ended up to a second after the audio, and words that touch gave empty cues."""
+    words = [
+        ("a", 0.0, 0.02),
+        ("b", 0.02, 0.02),
+        ("c", 5.0, 4.9),
+        ("d", 4.95, 5.3),
+        ("e", 9.0, 9.0599),
+        ("f", 9.5, 12.0),
+    ]
+    for length in (0.025, 5.1, 9.05991, 12.3456):
+        cues = subtitles.cues([word for word in words if word[1] < length], length=length)
+        assert all(0 <= cue.start < cue.end <= length for cue in cues)
+        assert all(cue.end <= following.start for cue, following in itertools.pairwise(cues))
+        for text in (subtitles.to_srt(cues), subtitles.to_vtt(cues)):
+            times = [line.split(" --> ") for line in text.splitlines() if " --> " in line]
+            assert all(start < end for start, end in times)
