@@ -1,16 +1,14 @@
 """Checkpoints: safe reading, the base inside them. Adapters are in adapter_files.py.
 
-A file is read by torch's restricted loader only (fairseq_compat lists what may be inside) and memory-mapped.
+A file is read by torch's restricted loader only (fairseq_compat lists what may be inside), and into memory of our own.
 """
 
 import contextlib
 import functools
-import gc
 import logging
-import pickle
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,18 +22,25 @@ from omegaconf import OmegaConf
 
 from mms_recipes import checkpoint_files, fairseq_compat, licences
 from mms_recipes.formats import checkpoint_contents, fairseq_configs, stock_checkpoints
+from mms_recipes.formats.architecture import require_encoder
 from mms_recipes.formats.huggingface import names, reading
 from mms_recipes.formats.portable import frozen_part, state_hash
+from mms_recipes.formats.tensors import require_sound
+from mms_recipes.formats.torch_files import TorchFile
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER
 
 logger = logging.getLogger(__name__)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, weights: bool = True, optimizer: bool = False, mapped: bool = False
+) -> dict[str, Any]:
     """Read a fairseq checkpoint without running anything that is inside it.
 
-    A folder of Hugging Face's is given as the fairseq checkpoint that it stands for, its adapters read on demand.
-    Raises FileNotFoundError, or ValueError when it is no checkpoint or holds classes off the safe list (named).
+    Adapters are read on demand. Without `weights` its tensors have shapes only; what the optimizer keeps is left out
+    unless asked for. `mapped`: as in `TorchFile`. A folder of Hugging Face's is given as the fairseq checkpoint that it
+    stands for. Raises FileNotFoundError, or ValueError when it is no checkpoint, holds classes off the safe list
+    (named), or is damaged.
     """
     fairseq_compat.apply()
     path = Path(path)
@@ -43,27 +48,23 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         return stock_checkpoints.to_checkpoint(reading.read(path))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {_instead_of_file(path)}; expected a .pt file or a Hugging Face folder")
-    try:
-        with _without_collector():
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if not zipfile.is_zipfile(path) and path.read_bytes()[:1] != pickle.PROTO:
-            raise ValueError(f"{path}: not a torch checkpoint") from None
-        raise ValueError(
-            f"{path}: refused: it holds Python objects that a checkpoint has no need of ({_unsafe(path, error)}); "
-            "reading them would run code from the file. Take one that holds only tensors, from a source you trust"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        said = str(error).partition("\n")[0] or type(error).__name__  # of an empty file: EOFError, without a word
-        raise ValueError(f"{path}: not a torch checkpoint, or cut off ({said})") from error
-    return checked(state, path)
+    file = TorchFile(path, mapped)
+    if not isinstance(file.contents, dict):
+        return checked(file.contents, path)
+    heavy = {"model": weights, checkpoint_contents.OPTIMIZER: optimizer, "adapter": False}
+    state = {key: value for key, value in file.contents.items() if key != checkpoint_contents.OPTIMIZER or optimizer}
+    light = file.values({key: value for key, value in state.items() if heavy.get(key, True)})
+    return checked(state | light, path, file.values)
 
 
-def checked(state: Any, path: str | Path) -> dict[str, Any]:
-    """What was read of a file, if it is a fairseq checkpoint. Raises ValueError as `checkpoint_contents.checked`."""
+def checked(state: Any, path: str | Path, values: Callable[[Any], Any] = lambda part: part) -> dict[str, Any]:
+    """What was read of a file, if it is a fairseq checkpoint; `values` reads what is to be read on demand.
+
+    Raises ValueError as `checkpoint_contents.checked`.
+    """
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path}: not a fairseq checkpoint: no 'model' inside; found {_describe(state)}")
-    return checkpoint_contents.checked(state, path)
+    return checkpoint_contents.checked(state, path, values)
 
 
 def serve_fairseq() -> None:
@@ -78,7 +79,8 @@ def _for_fairseq(
     path: str, arg_overrides: dict[str, Any] | None = None, load_on_all_ranks: bool = False
 ) -> dict[str, Any]:
     """As checkpoint_utils.load_checkpoint_to_cpu; of pretraining's config only what an encoder is built from."""
-    state = load_checkpoint(path)
+    state = load_checkpoint(path, optimizer=True)
+    require_sound({name: value for name, value in state["model"].items() if value.is_floating_point()}, str(path))
     cfg = fairseq_configs.checked(state, path)
     is_encoder = cfg["model"]["_name"] == "wav2vec2"
     state["cfg"] = OmegaConf.create(fairseq_configs.pretraining(cfg, f"{path}: cfg") if is_encoder else cfg)
@@ -96,32 +98,13 @@ def _instead_of_file(path: Path) -> str:
     return "a folder of adapters, which recognise speech" if any(path.glob("*.safetensors")) else "a folder"
 
 
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep Python from looking through what is read, again and again as it grows: some 320,000 tensors in l1107."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _unsafe(path: Path, error: Exception) -> str:
-    if zipfile.is_zipfile(path):
-        return ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))) or "not listed"
-    lines = [line for line in str(error).splitlines() if "Unsupported" in line]
-    return (lines or str(error).splitlines())[0].strip()
-
-
 def _describe(state: Any) -> str:
     return f"keys {sorted(map(str, state))[:8]}" if isinstance(state, dict) else f"a {type(state).__name__}"
 
 
 def num_updates(path: str | Path) -> int:
     """Updates done by the run that wrote this checkpoint."""
-    history = load_checkpoint(path).get("optimizer_history") or [{}]
+    history = load_checkpoint(path, weights=False).get("optimizer_history") or [{}]
     return int(history[-1].get("num_updates", 0))
 
 
@@ -224,17 +207,21 @@ def base_of(checkpoint: dict[str, Any], path: str | Path) -> Base:
         what = "model that identifies languages" if name in stock_checkpoints.LID_MODELS else f"{name!r} model"
         raise ValueError(f"{path}: a {what}, expected wav2vec2 (pretraining) or wav2vec_ctc (recognises speech)")
     cfg_encoder = fairseq_configs.inside(cfg, path)
+    architecture, frozen = fairseq_configs.of_encoder(cfg_encoder.model, f"{path}: cfg"), frozen_part(weights)
+    require_encoder(frozen, architecture, str(path))
     base = Base(
         path=Path(path),
-        cfg=fairseq_configs.of_encoder(cfg_encoder.model, f"{path}: cfg"),
+        cfg=architecture,
         normalize=fairseq_configs.is_normalized(cfg_encoder),
-        encoder_state=frozen_part(weights),
+        encoder_state=frozen,
         checkpoint=checkpoint,
     )
     base.languages = list(checkpoint.get("adapter") or ())
     if CTC_HEAD + "weight" in checkpoint["model"] and not base.languages:
-        base.head = (checkpoint["model"][CTC_HEAD + "weight"], checkpoint["model"][CTC_HEAD + "bias"])
+        base.head = stock_checkpoints.ctc_head(checkpoint["model"], architecture.encoder_embed_dim, str(path))
         base.dictionary = (checkpoint.get("task_state") or {}).get("target_dictionary")
+        if base.dictionary is not None:
+            stock_checkpoints.require_size(str(path), "letters", list(base.dictionary.symbols), base.head[0])
     return base
 
 
@@ -244,12 +231,11 @@ def as_pretrained(path: str | None) -> Iterator[str | None]:
     if path is None or not Path(path).exists():
         yield path
         return
-    base = read_base(path)
-    cfg = fairseq_configs.of_checkpoint(base.checkpoint, path)
-    fine_tuned = cfg.model.get("_name") == "wav2vec_ctc"
-    if not fine_tuned and Path(path).is_file():
+    cfg = fairseq_configs.of_checkpoint(load_checkpoint(path, weights=False), path)
+    if fairseq_configs.model_name(cfg) == "wav2vec2" and Path(path).is_file():
         yield path
         return
+    base = read_base(path)
     inside = fairseq_configs.inside(cfg, path)
     with tempfile.TemporaryDirectory() as folder:
         kept = ("optimizer_history", "extra_state")

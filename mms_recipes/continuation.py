@@ -129,7 +129,7 @@ def check(cfg: DictConfig, folder: Path, last: Path) -> None:
         return
     if start.path.is_dir():
         raise ValueError(f"{start.key}: a folder, expected the checkpoint (.pt) of a run. {_other_way(cfg, start)}")
-    start = replace(start, state=checkpoints.load_checkpoint(start.path))
+    start = replace(start, state=checkpoints.load_checkpoint(start.path, weights=False))
     _check_kind(cfg, start)
     if cfg.task._name in LABELLED and start.is_own:
         _check_pieces(cfg, start)

@@ -35,7 +35,7 @@ def _with_origin(save: Callable[..., None]) -> Callable[..., None]:
 def of_base(path: str) -> licences.Origin:
     """Licence and provenance of what is trained from this file or folder; by its name alone once it is gone."""
     if Path(path).exists():
-        origin = stock_checkpoints.origin_of(checkpoints.load_checkpoint(path), path)
+        origin = stock_checkpoints.origin_of(checkpoints.load_checkpoint(path, weights=False), path)
     else:
         origin = licences.Origin(licences.of_name(path))
     return origin.then(f"trained from {Path(path).name}")

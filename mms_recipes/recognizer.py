@@ -189,7 +189,7 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
     if adapter_files.is_folder_of_adapters(checkpoint):
         adapter = adapter_files.read_adapter(files.inside(Path(checkpoint), f"{lang}.safetensors"))
         return adapter.letters, adapter.units
-    state = checkpoints.load_checkpoint(checkpoint)
+    state = checkpoints.load_checkpoint(checkpoint, weights=False)
     if "adapter" in state:
         if lang not in state["adapter"]:
             raise ValueError(f"{checkpoint}: no adapter for {lang}; there are {', '.join(sorted(state['adapter']))}")

@@ -137,7 +137,7 @@ def _compared(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> continuat
         run_folders.refuse_other_config(asked, run_folder)
         return None
     try:
-        checkpoints.load_checkpoint(last)
+        checkpoints.load_checkpoint(last, weights=False)
     except ValueError:
         if checkpoints.damage(last) is None:
             raise
@@ -158,7 +158,9 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continua
         continuation.check(cfg, run_folder, last)
     devices.settle_batch(cfg)
     if devices.is_first(cfg):
-        if last.exists() and (other := run_folders.told_of_other_world(cfg, checkpoints.load_checkpoint(last)["cfg"])):
+        if last.exists() and (
+            other := run_folders.told_of_other_world(cfg, checkpoints.load_checkpoint(last, weights=False)["cfg"])
+        ):
             logger.warning("%s: %s", last, other)
         found = found or continuation.Found(run_record.data_of(cfg))
         run_record.write(cfg, run_folder, found.data, found.earlier)

@@ -225,7 +225,7 @@ def _require_same(model: Portable, written: Path, source: Path, to: str) -> None
 def _read_back(model: Portable, written: Path, to: str) -> tuple[Portable, Teller, str]:
     """What was written, how to run it, and who runs it; adapters on the base of the source, which they belong to."""
     if to == "fairseq":
-        state = checkpoints.load_checkpoint(written)
+        state = checkpoints.load_checkpoint(written, mapped=True)
         back = stock_checkpoints.of_checkpoint(state, written)
         return back, lambda lang: proof.by_fairseq(state, back, lang, str(written.parent)), "stock fairseq"
     if to == "adapters":

@@ -3,7 +3,7 @@
 Classes of fairseq that a file brings along are replaced by ones that were made here from plain values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from fairseq.data import Dictionary
 
 from mms_recipes import parsing
 from mms_recipes.formats import fairseq_configs
+from mms_recipes.formats.portable import OnDemand
 
 UNITS = "units"  # in a task_state, beside the dictionary: language -> LanguagePart.units
 OPTIMIZER = "last_optimizer_state"
@@ -55,9 +56,10 @@ class _Checkpoint(parsing.Schema):
     provenance: tuple[Line, ...] | None = None
 
 
-def checked(state: dict[str, Any], path: str | Path) -> dict[str, Any]:
+def checked(state: dict[str, Any], path: str | Path, values: Callable[[Any], Any]) -> dict[str, Any]:
     """A checkpoint with everything in it checked but the values of its tensors, and its `cfg` as plain data.
 
+    Adapters are read by `values` and checked when they are asked for.
     Raises ValueError: the file, the key, what was found, what is expected.
     """
     state = dict(state)
@@ -77,7 +79,7 @@ def checked(state: dict[str, Any], path: str | Path) -> dict[str, Any]:
     if "task_state" in state:
         state["task_state"] = task_state(state["task_state"], f"{path}: task_state")
     if "adapter" in state:
-        state["adapter"] = _languages(state["adapter"], f"{path}: adapter")
+        state["adapter"] = _languages(state["adapter"], f"{path}: adapter", values)
     return state
 
 
@@ -88,14 +90,14 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _languages(table: Any, where: str) -> dict[str, Any]:
+def _languages(table: Any, where: str, values: Callable[[Any], Any]) -> Mapping[str, Any]:
     """The table of languages of a one-file checkpoint."""
-    if not isinstance(table, Mapping) or not table:
+    if not isinstance(table, Mapping) or not table or not all(isinstance(lang, str) for lang in table):
         raise ValueError(f"{where}: found {parsing.shown(table)}, expected adapters by language")
-    return {lang: language(entry, f"{where}.{lang}") for lang, entry in table.items()}
+    return OnDemand(list(table), lambda lang: _language(values(table[lang]), f"{where}.{lang}"))
 
 
-def language(entry: Any, where: str) -> dict[str, Any]:
+def _language(entry: Any, where: str) -> dict[str, Any]:
     """One language's part of a one-file checkpoint."""
     if not isinstance(entry, Mapping) or not entry.get("model") or not entry.get("task_state"):
         raise ValueError(f"{where}: found {parsing.shown(entry)}, expected its 'model' and 'task_state'")

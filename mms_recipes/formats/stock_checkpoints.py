@@ -14,10 +14,12 @@ from omegaconf import DictConfig
 
 from mms_recipes import files, licences, parsing
 from mms_recipes.formats import fairseq_configs
+from mms_recipes.formats.architecture import require_encoder
 from mms_recipes.formats.checkpoint_contents import UNITS
 from mms_recipes.formats.huggingface import names
 from mms_recipes.formats.huggingface.vocabularies import SPECIALS
 from mms_recipes.formats.portable import OF_VARIANTS, PRETRAINING_PARTS, Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.formats.tensors import require_sound
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER, HEAD
 
 LID_MODELS = ("wav2vec_classification", "mms_lid")
@@ -53,6 +55,8 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path, classes: Sequ
         {key: tensor for key, tensor in encoder.items() if not key.startswith(skipped)},
         origin=origin_of(checkpoint, path),
     )
+    require_encoder(found.frozen, found.cfg, found.where)
+    require_sound(found.encoder, found.where)
     state = checkpoint.get("task_state") or {}
     if kind == Kind.lid:
         _add_classes(found, cfg, weights, list(classes or _symbols(state, found.where, OF_CLASSES)))
@@ -78,6 +82,7 @@ def _add_classes(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tens
     if pooling != "mean":
         raise ValueError(f"{found.where}: pooling={pooling!r}, expected 'mean', the only one that fairseq builds")
     found.head = {key: tensor for key, tensor in weights.items() if key.startswith("pooling_layer.")}
+    require_sound(found.head, found.where)
     if missing := [key for key in names.LID_HEAD if key not in found.head]:
         raise ValueError(f"{found.where}: no {missing[0]} inside; expected the head of a LID model with pooling 'mean'")
     found.symbols = classes
@@ -103,11 +108,23 @@ def _add_head(found: Portable, cfg: DictConfig, weights: dict[str, torch.Tensor]
         )
     if float(cfg.model.get("blank_weight") or 0):
         raise ValueError(f"{found.where}: blank_weight={cfg.model.blank_weight} is added to its blank; expected 0")
-    found.head = {key: weights[HEAD + key] for key in names.CTC_HEAD if HEAD + key in weights}
-    if len(found.head) < len(names.CTC_HEAD):
+    if CTC_HEAD + "weight" not in weights:
         raise ValueError(f"{found.where}: no CTC head inside ({CTC_HEAD.rstrip('.')})")
+    head = ctc_head(weights, found.cfg.encoder_embed_dim, found.where)
+    found.head = dict(zip(names.CTC_HEAD, head, strict=True))
     found.symbols, found.units = _symbols(state, found.where), dict(state.get(UNITS) or {})
     require_size(found.where, "letters", found.symbols, found.head["proj.weight"])
+
+
+def ctc_head(weights: Mapping[str, torch.Tensor], dim: int, where: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight (V, C) and bias (V,) of a CTC head. Raises ValueError when they are not those of one, or no numbers."""
+    head = {name: weights[name] for name in (CTC_HEAD + "weight", CTC_HEAD + "bias") if name in weights}
+    weight, bias = head.get(CTC_HEAD + "weight"), head.get(CTC_HEAD + "bias")
+    if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != dim or bias.shape != weight.shape[:1]:
+        found = [tuple(tensor.shape) for tensor in head.values()]
+        raise ValueError(f"{where}: {CTC_HEAD}weight and bias: found {found}, expected (rows, {dim}) and (rows,)")
+    require_sound(head, where)
+    return weight, bias
 
 
 def _language_part(entry: Mapping[str, Any], lang: str, where: str) -> LanguagePart:

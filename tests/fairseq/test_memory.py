@@ -1,4 +1,6 @@
-"""Memory: a base with adapters of four times its size converts and loads with less than 1.3 times the base.
+"""Memory: a base with adapters of four times its size converts and loads with less than twice the base.
+
+The base is in memory of our own once, as a mapped file may be written over or cut while it is in use.
 
 What counts is private memory (anonymous, or mapped and changed) beyond that of the imports, at its highest: pages of
 mapped files are the system's to take back.
@@ -121,7 +123,7 @@ def test_conversions_and_loading_hold_the_base_and_not_the_adapters(one_file: tu
     }
     shares = {name: round(size / base, 2) for name, size in found.items()}
     print(shares)
-    assert max(shares.values()) < 1.3, shares
+    assert max(shares.values()) < 2, shares
 
 
 def test_the_measure_sees_adapters_that_are_all_held(one_file: tuple[Path, int]) -> None:
