@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from mms_recipes import language_codes
+
 EXTRA_TABLE_VARIABLE = "MMS_RECIPES_LANGUAGES"
 COLUMNS = ("id", "iso639_3", "variant", "name", "script", "fleurs", "sets")
 
@@ -97,6 +99,8 @@ def from_fleurs(code: str) -> Language:
     codes = [row.fleurs for row in table().values() if row.fleurs]
     near = difflib.get_close_matches(code, codes, n=3)
     hint = f"; nearest: {', '.join(near)}" if near else ""
+    if meant := _meant(code)[1] if code else []:
+        hint += f"; the id may be {', '.join(map(_shown, meant))}"
     raise ValueError(
         f"unknown FLEURS code {code!r}{hint}. A corpus of another language in FLEURS's layout names its folder by the "
         f"id of the language, or by the code in the column 'fleurs' of the table in ${EXTRA_TABLE_VARIABLE}"
@@ -173,12 +177,28 @@ def _read(path: Path) -> dict[str, Language]:
 
 def _unknown(name: str) -> str:
     """Say what is wrong with a name that is neither an id nor a set, with what may have been meant."""
-    nearest = ", ".join(dict.fromkeys(_hints(name.lower().strip()))) or "none"
+    kind, rows = _meant(name)
+    nearest = ", ".join([_shown(row) for row in rows] or dict.fromkeys(_hints(name.lower().strip()))) or "none"
+    said = f", which is {kind}" if rows else ""
     return (
-        f"unknown language or set {name!r}; nearest: {nearest}. Ids are ISO 639-3 codes (manifests/languages.tsv), "
-        f"sets are {', '.join(set_names())}. For a language that is not in the table, add a row with the same "
-        f"header in a file of your own and name it in ${EXTRA_TABLE_VARIABLE}"
+        f"unknown language or set {name!r}{said}; nearest: {nearest}. Ids are ISO 639-3 codes "
+        f"(manifests/languages.tsv), sets are {', '.join(set_names())}. For a language that is not in the table, add a "
+        f"row with the same header in a file of your own and name it in ${EXTRA_TABLE_VARIABLE}"
     )
+
+
+def _meant(name: str) -> tuple[str, list[Language]]:
+    """Return what kind of code a name is, and the languages that it may mean; those of its script if it names one."""
+    rows = table().values()
+    fleurs = name.strip().lower().replace("-", "_")
+    if exact := [row for row in rows if row.fleurs == fleurs]:
+        return "a code of FLEURS", exact
+    found = language_codes.meaning(name, {row.iso639_3 for row in rows})
+    if found is None:
+        return "", []
+    kind, codes, script = found
+    meant = [row for code in codes for row in rows if row.iso639_3 == code]
+    return kind, [row for row in meant if script and row.script == script] or meant
 
 
 def _hints(wanted: str) -> list[str]:
@@ -191,4 +211,8 @@ def _hints(wanted: str) -> list[str]:
         meant += [row for row in rows if wanted in row.name.lower().split() or f"{code}_" in f"{row.fleurs}_"][:4]
         meant += [names[near] for near in difflib.get_close_matches(wanted, names, n=3, cutoff=0.7)]
         meant += [table()[near] for near in difflib.get_close_matches(wanted, table(), n=3, cutoff=0.7)]
-    return [f"{row.id} ({row.name})" for row in meant[:6]] + difflib.get_close_matches(wanted, set_names(), n=2)
+    return [_shown(row) for row in meant[:6]] + difflib.get_close_matches(wanted, set_names(), n=2)
+
+
+def _shown(row: Language) -> str:
+    return f"{row.id} ({row.name})"

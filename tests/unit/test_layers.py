@@ -16,7 +16,7 @@ LAYERS = {
     "report sampling shard_files sound sources streams text unit_kinds units watchdog cluster.claim cluster.progress "
     "cluster.run_state cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks "
     "lid.calibration lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles "
-    "text_rules unicode_forms",
+    "language_codes text_rules unicode_forms",
     "decoding": "decoding memory models.adapters transcription.outputs transcription.transcripts transcription.windows",
     "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
     "models optimizers origins plugins recognizer sharding tasks conversion.proof formats "
