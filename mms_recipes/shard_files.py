@@ -9,7 +9,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import files
+import pydantic
+
+from mms_recipes import files, parsing
 
 FOLDER = "shards"
 OWN = ("shard", "device")  # settings in which shards may differ
@@ -61,13 +63,24 @@ def _path(out: Path, shard: int) -> Path:
     return out / FOLDER / f"{shard}.json"
 
 
+class _Settings(parsing.Schema):
+    shard: int = pydantic.Field(ge=0)
+    num_shards: int = pydantic.Field(gt=0)
+
+
+class _Document(parsing.Schema):
+    settings: _Settings
+    expected: dict[str, Any] | None = None
+
+
 def _parse(path: Path) -> dict[str, Any]:
     """Return a document. Raises ValueError when the file is not what the shard of its name wrote."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        settings = document["settings"]
-        if path.stem != str(settings["shard"]) or not 0 <= settings["shard"] < settings["num_shards"]:
-            raise ValueError(f"shard {settings['shard']} of {settings['num_shards']}")
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not what a shard wrote ({error!r}); delete it and run that shard again") from None
+        document: dict[str, Any] = parsing.read_json(dict[str, Any], path)
+        settings = parsing.parse(_Document, document, path).settings
+        if path.stem != str(settings.shard) or settings.shard >= settings.num_shards:
+            raise ValueError(f"shard {settings.shard} of {settings.num_shards}")
+    except ValueError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not what a shard wrote ({said}); delete it and run that shard again") from None
     return document

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mms_recipes import files
+import pydantic
+
+from mms_recipes import files, parsing
 from mms_recipes.cluster import signals, slurm
 
 logger = logging.getLogger(__name__)
@@ -39,17 +41,34 @@ class Progress:
     written: str = ""
 
 
+class _Written(parsing.Schema):
+    """The file of a Progress."""
+
+    state: str = RUNNING
+    reason: str = ""
+    num_updates: int = pydantic.Field(0, ge=0)
+    max_update: int = pydantic.Field(0, ge=0)
+    audio_per_second: float | None = None
+    minutes_left: float | None = None
+    langs: list[str] = pydantic.Field(default_factory=list)
+    dev_cer: dict[str, float] = pydantic.Field(default_factory=dict)
+    job: str = ""
+    host: str = ""
+    started: str = ""
+    written: str = ""
+
+
 def read(folder: Path) -> Progress | None:
     """What the run in `folder` told last; None when it was never started. Raises ValueError when it is not readable."""
     path = folder / FILE
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        known = {name: fields[name] for name in Progress.__dataclass_fields__ if name in fields}
-        return Progress(**known | {"langs": tuple(known.get("langs", ()))})
+        read = dict(parsing.read_json(_Written, path))
+        return Progress(**read | {"langs": tuple(read["langs"])})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not readable ({error}); delete it: the run writes it again") from None
+    except ValueError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not readable ({said}); delete it: the run writes it again") from None
 
 
 class ProgressFile:

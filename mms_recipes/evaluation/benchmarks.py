@@ -7,14 +7,15 @@ evaluation does otherwise than the paper, and what the paper does not tell, is s
 import csv
 import dataclasses
 import functools
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mms_recipes import languages, manifest, metrics
+from mms_recipes import languages, metrics
+from mms_recipes.corpora import prepared
+from mms_recipes.manifest import PREPARED
 from mms_recipes.metrics import MACRO
 from mms_recipes.report.scores import UtteranceScore
 from mms_recipes.unicode_forms import in_form_of
@@ -134,6 +135,20 @@ def _whisper(english: bool) -> TextRules:
     return lambda text: rules(text).strip()
 
 
+def check_references(protocol: Protocol, references: Mapping[str, Iterable[str]]) -> None:
+    """Raise ValueError naming the languages whose references have no word left under the text rules of a protocol."""
+    empty = []
+    for lang, lines in references.items():
+        rules = text_rules(protocol, lang)
+        if not any(rules(words).strip() for words in lines):
+            empty.append(lang)
+    if empty:
+        raise ValueError(
+            f"{protocol.title}: no reference of {', '.join(empty)} has a word after the rules of the protocol; prepare "
+            "them again, or leave them out with langs=[...]"
+        )
+
+
 def rescore(score: UtteranceScore, protocol: Protocol, count_space: bool) -> UtteranceScore:
     """Return the score of an utterance under the text rules of a protocol."""
     if not protocol.whisper:
@@ -205,19 +220,17 @@ def told_of_forms(respelt: Mapping[str, int], total: int) -> str:
 
 def _references(protocol: Protocol, data: Path, split: str, langs: Sequence[str]) -> list[str]:
     """Say which references are not those of the corpus, and which are missing, from prepared.json."""
-    path = data / manifest.PREPARED
-    prepared = json.loads(path.read_text(encoding="utf-8")).get("languages", {}) if path.is_file() else {}
+    known = prepared.read(data)
     by_rule: defaultdict[str, list[str]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for lang in langs:
-        known = prepared.get(lang, {}).get("splits", {}).get(split, {})
-        by_rule[known.get("settings", {}).get("normalization", "")].append(lang)
-        left_out[lang] += sum(map(len, known.get("left_out", {}).values()))
+        by_rule[known.split(lang, split).normalization].append(lang)
+        left_out[lang] += known.split(lang, split).num_left_out
     found = []
     for rule, of in by_rule.items() if protocol.unprocessed else ():
         which = "the references" if len(of) == len(langs) else f"the references of {', '.join(of)}"
         if not rule:
-            found.append(f"{path} does not tell how {which} were normalised")
+            found.append(f"{data / PREPARED} does not tell how {which} were normalised")
         elif rule != UNPROCESSED:
             found.append(
                 f"{which} were normalised ({rule}), those of the paper were not; prepare_fleurs.py "

@@ -8,12 +8,13 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 
-from mms_recipes import __version__, files
+from mms_recipes import __version__, files, parsing
 from mms_recipes.evaluation import emissions
 from mms_recipes.evaluation.emissions import Split
 from mms_recipes.formats import portable
@@ -66,15 +67,23 @@ def keep(folder: Path, recognizer: Recognizer, lang: str, split: Split, max_samp
     return contents["rows"], [whole[end - count : end] for end, count in zip(ends, frames, strict=True)]
 
 
+class _Contents(parsing.Schema):
+    source: str
+    units: int = pydantic.Field(gt=0)
+    rows: list[int]
+    num_frames: list[Annotated[int, pydantic.Field(ge=0)]]
+
+
 def _read_contents(folder: Path, source: str) -> dict[str, Any] | None:
     """Return emissions.json if it is of this source and its emissions are all there."""
     try:
-        contents: dict[str, Any] = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        contents = parsing.read_json(dict[str, Any], folder / CONTENTS)
+        read = parsing.parse(_Contents, contents, folder / CONTENTS)
         size = (folder / EMISSIONS).stat().st_size
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, ValueError):
         return None
-    whole = contents.get("source") == source and size == sum(contents["num_frames"]) * contents["units"] * 4
-    return contents if whole else None
+    whole = read.source == source and size == sum(read.num_frames) * read.units * 4
+    return contents if whole and len(read.rows) == len(read.num_frames) else None
 
 
 def _write(

@@ -4,7 +4,6 @@ Greedy search mixes languages in its batches. Beam search goes language by langu
 then their searches in parallel processes, which share them and the language's model.
 """
 
-import json
 import logging
 import time
 from collections import Counter
@@ -20,12 +19,12 @@ from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
 from mms_recipes import __version__, config, devices, files, languages, manifest, metrics, shard_files
-from mms_recipes.corpora import validation
+from mms_recipes.corpora import prepared, validation
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions, Hypothesis
 from mms_recipes.decoding.greedy import greedy
 from mms_recipes.decoding.word_times import Timing
-from mms_recipes.evaluation import benchmarks, emissions
+from mms_recipes.evaluation import benchmarks, checks, emissions
 from mms_recipes.evaluation.benchmarks import Protocol
 from mms_recipes.evaluation.emissions import Split
 from mms_recipes.manifest import SAMPLE_RATE
@@ -58,6 +57,11 @@ def evaluate(cfg: DictConfig) -> Path:
     options = beam_options(cfg.decoding, langs)
     recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
+    checks.check(splits)
+    if protocol:
+        benchmarks.check_references(protocol, {lang: split.labels.words for lang, split in splits.items()})
+    settings = _settings(cfg, recognizer.base_hash, options)
+    checks.check_out(out)
     shard_files.remove(out, cfg.shard)
     start = time.monotonic()
     nbest: list[str] = []
@@ -70,7 +74,6 @@ def evaluate(cfg: DictConfig) -> Path:
     logger.info("%.0f s of audio in %.1f s", seconds, time.monotonic() - start)
     if untimed := sum(s.word_times is not None and s.confidence is None and bool(s.hypothesis) for s in scores):
         logger.warning("%d hypotheses do not fit into their frames: no word times and no confidence", untimed)
-    settings = _settings(cfg, recognizer.base_hash, options)
     shard = shards.Shard(settings, expected, scores, nbest if options and cfg.decoding.nbest > 1 else [])
     if cfg.num_shards > 1:
         logger.info("%s; when all are there: python tools/merge_scores.py %s", shards.write(out, shard), out)
@@ -273,7 +276,8 @@ def _settings(cfg: DictConfig, base_hash: str, options: dict[str, BeamOptions]) 
         del settings["num_shards"], settings["shard"]
     settings |= {"base_hash": base_hash, "mms_recipes": __version__}
     settings["decoding"] = _search_settings(decoding, options) if options else GREEDY
-    settings["normalization"] = _normalization(Path(cfg.data))
+    settings["normalization"] = prepared.read(Path(cfg.data)).normalizations()
+    checks.check_settings(settings)
     return settings
 
 
@@ -281,10 +285,3 @@ def _search_settings(decoding: dict[str, Any], options: dict[str, BeamOptions]) 
     weights = {lang: {name: asdict(used)[name] for name in language_model.WEIGHTS} for lang, used in options.items()}
     told = {name: value for name, value in decoding.items() if name not in language_model.WEIGHTS}
     return told | {"unk_score": str(decoding["unk_score"]), "weights": weights}  # JSON has no infinity
-
-
-def _normalization(folder: Path) -> str:
-    """The version of the text normalisation that made the references, from prepared.json."""
-    prepared = folder / manifest.PREPARED
-    known = json.loads(prepared.read_text(encoding="utf-8")).get("normalization") if prepared.is_file() else None
-    return ", ".join(known) if isinstance(known, list) else str(known or "unknown")

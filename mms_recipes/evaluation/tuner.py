@@ -14,15 +14,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, alignment, config, devices, files, languages, manifest, metrics, shard_files
+from mms_recipes import (
+    __version__,
+    alignment,
+    config,
+    devices,
+    files,
+    languages,
+    manifest,
+    metrics,
+    parsing,
+    shard_files,
+)
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, tuning
 from mms_recipes.decoding.beam import BeamOptions
 from mms_recipes.decoding.tuning import Axis, Point
-from mms_recipes.evaluation import emission_files, evaluator, sweep
+from mms_recipes.evaluation import checks, emission_files, evaluator, sweep
 from mms_recipes.evaluation.emissions import Split
 from mms_recipes.evaluation.sweep import Errors, Sweep
 from mms_recipes.manifest import SAMPLE_RATE
@@ -59,8 +71,10 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     pool.num_workers(cfg.decoding.workers)
     recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
     splits = {lang: Split(data / lang, cfg.split) for lang in langs}
+    checks.check(splits)
     for lang in langs:
         beam.check_files(models / lang, recognizer.dictionary(lang).symbols, words[lang], cfg.decoding.drop_oov)
+    checks.check_out(Path(cfg.out))
     shard_files.remove(Path(cfg.out), cfg.shard)
     found = {}
     for number, lang in enumerate(langs, start=1):
@@ -79,6 +93,12 @@ def merge(out: Path) -> dict[str, dict[str, Any]]:
     Raises FileNotFoundError while a shard is missing, ValueError unless each language was tuned once, on its split.
     """
     shards = shard_files.read(out)
+    for shard in shards:
+        path = out / shard_files.FOLDER / f"{shard['settings']['shard']}.json"
+        try:
+            parsing.parse(_Shard, shard, path)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete the file and run that shard again") from None
     counts = Counter[str]()
     for lang, one in ((lang, one) for shard in shards for lang, one in shard["found"].items()):
         counts[lang] += one["utterances"]
@@ -156,13 +176,38 @@ def _tune_language(
     return document
 
 
+class _Rates(parsing.Schema):
+    wer: float = pydantic.Field(ge=0)
+    cer: float = pydantic.Field(ge=0)
+
+
+class _Found(parsing.Schema):
+    """What a language's decoding.json holds, as far as it is shown."""
+
+    lm_weight: float
+    word_score: float
+    sil_score: float
+    utterances: int = pydantic.Field(gt=0)
+    greedy: _Rates
+    default: _Rates
+    tuned: _Rates
+    inputs: str
+    date: str
+
+
+class _Shard(parsing.Schema):
+    expected: dict[str, int]
+    found: dict[str, _Found]
+
+
 def _finished(path: Path, inputs: str) -> dict[str, Any] | None:
     """Return a decoding.json that was made of the same inputs; None for any other, which will be replaced."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        document = parsing.read_json(dict[str, Any], path)
+        read = parsing.parse(_Found, document, path)
+    except (FileNotFoundError, ValueError):
         return None
-    return document if isinstance(document, dict) and document.get("inputs") == inputs else None
+    return document if read.inputs == inputs else None
 
 
 def _warn(job: Sweep, best: Point, metric: str, stages: dict[str, Errors]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes import files
+from mms_recipes import files, parsing
 
 NUM_BINS = 15  # Guo et al. 2017, On Calibration of Modern Neural Networks
 COLDEST, HOTTEST = 0.1, 10.0  # temperatures; a dev set without an error would ask for 0
@@ -100,6 +100,16 @@ def calibration_error(listed: list[Bin]) -> float:
 # ---- beside the model
 
 
+class Fitted(parsing.Schema):
+    """The file of a Temperature."""
+
+    temperature: float
+    utterances: int
+    data: str
+    split: str
+    model: str
+
+
 def temperature_file(checkpoint: Path) -> Path:
     """Return where the temperature of a model lies: in its folder, or beside its .pt file."""
     return checkpoint / "temperature.json" if checkpoint.is_dir() else checkpoint.with_suffix(".temperature.json")
@@ -121,12 +131,13 @@ def read_temperature(checkpoint: Path, model: str) -> Temperature | None:
     if not path.is_file():
         return None
     try:
-        found = Temperature(**json.loads(path.read_text(encoding="utf-8")))
-        sensible = COLDEST / 2 <= found.temperature <= HOTTEST * 2
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a temperature as evaluate writes it ({error}); {remedy}") from None
+        found = Temperature(**dict(parsing.read_json(Fitted, path)))
+    except ValueError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not a temperature as evaluate writes it ({said}); {remedy}") from None
+    sensible = COLDEST / 2 <= found.temperature <= HOTTEST * 2
     if not sensible:
-        raise ValueError(f"{path}: temperature {found.temperature}, expected {COLDEST:g} to {HOTTEST:g}; {remedy}")
+        raise ValueError(f"{path}: temperature {found.temperature:g}, expected {COLDEST:g} to {HOTTEST:g}; {remedy}")
     if found.model != model:
         raise ValueError(f"{path}: was fitted for another model than the one that lies there now; {remedy}")
     return found

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
 from mms_recipes import __version__, config, devices, languages, shard_files
+from mms_recipes.corpora import prepared
 from mms_recipes.data import audio
-from mms_recipes.evaluation import benchmarks, emissions
+from mms_recipes.evaluation import benchmarks, checks, emissions
 from mms_recipes.lid import answers as lid_answers
 from mms_recipes.lid import calibration, shards
 from mms_recipes.lid import protocol as lid_protocol
@@ -53,8 +54,14 @@ def evaluate(cfg: DictConfig) -> Path:
     speech = open_split(Path(cfg.data), cfg.split, sources, [identifier.classes[column] for column in columns])
     check_lengths(speech, identifier.min_samples)
     dev = _open_dev(speech, identifier, cfg)
+    for some in (speech.of(langs), dev.of(langs)):
+        checks.check_audio({str(source): table for source, table in some.manifests.items()})
+    if cfg.protocol:
+        prepared.read(Path(cfg.data))
     settings = _settings(cfg, sources, identifier, columns)
     settings["temperature"] = None if dev.manifests else _temperature_beside(identifier, cfg)
+    checks.check_settings(settings)
+    checks.check_out(out)
     shard_files.remove(out, cfg.shard)
     fit = _hear_dev(identifier, columns, dev, langs, cfg)
     start = time.monotonic()

@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mms_recipes import files, shard_files
+from mms_recipes import files, parsing, shard_files
 from mms_recipes.lid import calibration, scores
 from mms_recipes.lid import protocol as lid_protocol
 from mms_recipes.lid.calibration import Temperature
 from mms_recipes.lid.scores import Answer, Crops
 from mms_recipes.lid.speech import Source
 from mms_recipes.report import lid_files
+from mms_recipes.report.lid_runs import Best
+from mms_recipes.report.reading import Count, Rate, Share, Some
 
 logger = logging.getLogger(__name__)
 
@@ -156,19 +158,92 @@ def _arrays(out: Path, settings: Mapping[str, Any]) -> Path:
     return out / shard_files.FOLDER / f"{settings['shard']}.npz"
 
 
+class _Answer(parsing.Schema):
+    uid: str
+    lang: str
+    wanted: str
+    seconds: Rate
+    rank: Some | None
+    best: Best
+    raw: Share
+    corpus: str = ""
+
+
+class _Crops(parsing.Schema):
+    seconds: Rate
+    cropped: list[_Answer]
+    whole: list[_Answer]
+
+
+class _Expected(parsing.Schema):
+    scores: dict[str, Count]
+    temperature: dict[str, Count]
+
+
+class _LidSettings(parsing.Schema):
+    classes: list[str]
+    fit_split: str | None
+    keep_temperature: bool
+
+
+class _Settings(parsing.Schema):
+    name: str
+    data: str
+    split: str
+    checkpoint: str
+    protocol: str | None
+    lid: _LidSettings
+    classes: Some
+    classes_of_the_model: Some
+    model: str
+    temperature: calibration.Fitted | None
+
+
+class _Document(parsing.Schema):
+    settings: _Settings
+    expected: _Expected
+    answers: list[_Answer]
+    crops: list[_Crops]
+
+
+def _name(answer: _Answer) -> tuple[str, str, str]:
+    return answer.corpus, answer.lang, answer.uid
+
+
 def _parse(out: Path, fields: Mapping[str, Any]) -> Shard:
     path = _arrays(out, fields["settings"])
+    shard = path.with_suffix(".json")
     try:
+        read = parsing.parse(_Document, fields, shard)
+        if any([_name(a) for a in one.cropped] != [_name(a) for a in one.whole] for one in read.crops):
+            raise ValueError("crops: other utterances than those that are whole")
         with np.load(path, allow_pickle=False) as arrays:
             logits_NK, fit = arrays["logits"], Fit(*(arrays[name] for name in Fit._fields))
-        answers = [Answer(**one) for one in fields["answers"]]
-        crops = [
-            Crops(one["seconds"], [Answer(**a) for a in one["cropped"]], [Answer(**a) for a in one["whole"]])
-            for one in fields["crops"]
-        ]
-        if len(logits_NK) != len(answers):
-            raise ValueError(f"logits of {len(logits_NK)} utterances, answers for {len(answers)}")
+        _check_arrays(logits_NK, fit, read)
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        shard = path.with_suffix(".json")
-        raise ValueError(f"{shard}, {path.name}: not the answers of a shard ({error!r}); evaluate it again") from None
+        said = str(error).removeprefix(f"{shard}: ") or repr(error)
+        raise ValueError(f"{shard}, {path.name}: not the answers of a shard ({said}); evaluate it again") from None
+    answers = [Answer(**dict(one)) for one in read.answers]
+    crops = [
+        Crops(one.seconds, [Answer(**dict(a)) for a in one.cropped], [Answer(**dict(a)) for a in one.whole])
+        for one in read.crops
+    ]
     return Shard(fields["settings"], fields["expected"], answers, crops, logits_NK, fit)
+
+
+def _check_arrays(logits_NK: Any, fit: Any, read: _Document) -> None:
+    """Raise ValueError unless the arrays are those of a shard: their types, sizes, and finite logits."""
+    num_classes, num_fit = read.settings.classes, len(fit.target_N)
+    if logits_NK.shape != (len(read.answers), num_classes):
+        raise ValueError(f"logits of {logits_NK.shape}, expected ({len(read.answers)}, {num_classes})")
+    if fit.logits_NK.shape != (num_fit, num_classes) or fit.folder_N.shape != (num_fit,):
+        raise ValueError(f"logits of {fit.logits_NK.shape} to fit on, expected ({num_fit}, {num_classes})")
+    for name, array, kind in (("logits", logits_NK, "f"), ("logits_NK", fit.logits_NK, "f")):
+        if array.dtype.kind != kind or not np.isfinite(array).all():
+            raise ValueError(f"{name}: numbers that are not finite, or of type {array.dtype}")
+    for name, array, below in (
+        ("target_N", fit.target_N, num_classes),
+        ("folder_N", fit.folder_N, len(read.expected.temperature)),
+    ):
+        if array.dtype.kind != "i" or (num_fit and not (array.min() >= 0 and array.max() < below)):
+            raise ValueError(f"{name}: expected whole numbers below {below}")

@@ -6,10 +6,13 @@ OUT/shards/<shard>.json (shard_files.py) holds the utterances of a shard with th
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mms_recipes import shard_files
+import pydantic
+
+from mms_recipes import parsing, shard_files
 from mms_recipes.metrics import ErrorCounts
+from mms_recipes.report.reading import Count, Rate, Share
 from mms_recipes.report.scores import UtteranceScore
 
 OWN = (*shard_files.OWN, "decoding")  # settings in which shards may differ: decoding holds each language's weights
@@ -55,15 +58,56 @@ def _together(decodings: Sequence[Any]) -> Any:
     return decodings[0] | {"weights": dict(sorted(weights.items()))}
 
 
+class _Counts(parsing.Schema):
+    substitutions: Count
+    deletions: Count
+    insertions: Count
+    reference_length: Count
+
+
+class _Score(parsing.Schema):
+    uid: str
+    lang: str
+    reference: str
+    hypothesis: str
+    words: _Counts
+    characters: _Counts
+    seconds: Rate
+    confidence: Share | None = None
+    word_times: list[Annotated[tuple[str, Rate, Rate, Share], pydantic.Strict(False)]] | None = None
+    respelt: bool = False
+
+
+class _Weighted(parsing.Schema):
+    weights: dict[str, dict[str, float]]
+
+
+class _Settings(parsing.Schema):
+    name: str
+    data: str
+    split: str
+    count_space: bool
+    protocol: str | None
+    decoding: str | _Weighted
+
+
+class _Document(parsing.Schema):
+    settings: _Settings
+    expected: dict[str, Count]
+    scores: list[_Score]
+    nbest: list[str]
+
+
 def _parse(out: Path, fields: dict[str, Any]) -> Shard:
+    path = out / shard_files.FOLDER / f"{fields['settings']['shard']}.json"
     try:
-        return Shard(**fields | {"scores": [_score(one) for one in fields["scores"]]})
-    except (ValueError, TypeError, KeyError) as error:
-        path = out / shard_files.FOLDER / f"{fields['settings']['shard']}.json"
-        raise ValueError(f"{path}: not the scores of a shard ({error!r}); delete it and evaluate it again") from None
+        read = parsing.parse(_Document, fields, path)
+    except ValueError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not the scores of a shard ({said}); delete it and evaluate it again") from None
+    return Shard(fields["settings"], read.expected, [_score(one) for one in read.scores], read.nbest)
 
 
-def _score(fields: dict[str, Any]) -> UtteranceScore:
-    counts = {key: ErrorCounts(**fields[key]) for key in ("words", "characters")}
-    times = fields["word_times"] and [tuple(one) for one in fields["word_times"]]
-    return UtteranceScore(**fields | counts | {"word_times": times})
+def _score(read: _Score) -> UtteranceScore:
+    counts = {key: ErrorCounts(**dict(getattr(read, key))) for key in ("words", "characters")}
+    return UtteranceScore(**dict(read) | counts)

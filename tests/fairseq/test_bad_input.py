@@ -547,6 +547,6 @@ def test_no_number_unless_all_utterances_were_scored(
 def test_evaluation_stops_at_audio_that_is_broken(adapters: Path, data: Path, tmp_path: Path) -> None:
     path = manifest.read_manifest(data / "fra" / "test.tsv").path(1)
     resample(path)
-    with pytest.raises(ValueError, match=rf"{path}: 8000 Hz with 1 channel"):
+    with pytest.raises(ValueError, match=rf"{path}: 8000 Hz, expected 16000"):
         evaluate(adapters, data, tmp_path / "out")
     assert not (tmp_path / "out" / "scores.json").exists()
