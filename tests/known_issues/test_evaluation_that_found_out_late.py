@@ -32,7 +32,7 @@ def spied(command: str, arguments: tuple[str, ...]) -> Any:
 
     Recognizer.emissions = said(Recognizer.emissions)  # type: ignore[method-assign]
     Identifier.logits = said(Identifier.logits)  # type: ignore[method-assign]
-    return commands._command(command, arguments)
+    return commands.as_typed(command, arguments)
 
 
 def run(command: str, *arguments: object) -> Ended:
