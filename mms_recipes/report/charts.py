@@ -13,9 +13,9 @@ from mms_recipes.report.runs import Run
 
 NAMED_LANGUAGES = 40  # up to as many have a line and a name of their own in the overview
 _CELL = 90  # units of width of a picture in a cell
-_WIDTH, _LEFT, _LINE, _DOT = 900, 190, 7, 3.2
-_LETTERS = 28  # of a name, that fit into the left margin
-_HEIGHT = 300  # of the picture of many languages
+_WIDTH, _LEFT, _LINE, _DOT = 480, 130, 7, 3.2  # narrow enough for a telephone to show all of it
+_LETTERS = 18  # of a name, that fit into the left margin
+_WIDE, _EDGE, _HEIGHT = 900, 48, 300  # of the picture of many languages, which scrolls
 
 
 def full_scale(rates: Sequence[float]) -> float:
@@ -79,15 +79,15 @@ def _lines(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str], 
             for rate, title in _of_paper(runs, lang, names[lang])
         ]
         shapes.append("</g>")
-    return _svg("".join(shapes), height + 26)
+    return _svg("".join(shapes), _WIDTH, height + 26)
 
 
 def _points(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str], scale: float) -> str:
     """Draw the languages from left to right, one point for each run above the other, intervals as thin lines."""
-    step = (_WIDTH - _LEFT / 4 - 10) / len(langs)
+    step = (_WIDE - _EDGE - 10) / len(langs)
     shapes = [_horizontal_grid(scale)]
     for number, run in enumerate(runs):
-        columns = [(_LEFT / 4 + (place + 0.5) * step, run.languages[lang]) for place, lang in enumerate(langs)]
+        columns = [(_EDGE + (place + 0.5) * step, run.languages[lang]) for place, lang in enumerate(langs)]
         whiskers = "".join(
             f"M{x:.1f} {_down(row['headline_low'], scale)}V{_down(row['headline_high'], scale)}" for x, row in columns
         )
@@ -96,17 +96,17 @@ def _points(runs: Sequence[Run], langs: Sequence[str], names: Mapping[str, str],
         shapes.append(f'<g class="r{number}">')
         for place, lang in enumerate(langs):
             row = run.languages[lang]
-            x, y = _LEFT / 4 + (place + 0.5) * step, _down(row["headline"], scale)
+            x, y = _EDGE + (place + 0.5) * step, _down(row["headline"], scale)
             point = f'<circle class="l" data-lang="{escape(lang)}" cx="{x:.1f}" cy="{y}" r="2">'
             shapes.append(f"{point}<title>{_said(run, row, names[lang])}</title></circle>")
         shapes.append("</g>")
     for place, lang in enumerate(langs):
-        x = _LEFT / 4 + (place + 0.5) * step
+        x = _EDGE + (place + 0.5) * step
         shapes += [
             f'<path class="paper l" data-lang="{escape(lang)}" d="M{x - 4:.1f} {_down(rate, scale)}h8">{title}</path>'
             for rate, title in _of_paper(runs, lang, names[lang])
         ]
-    return _svg("".join(shapes), _HEIGHT + 20)
+    return _svg("".join(shapes), _WIDE, _HEIGHT + 20)
 
 
 def _of_paper(runs: Sequence[Run], lang: str, name: str) -> list[tuple[float, str]]:
@@ -134,17 +134,19 @@ def _vertical_grid(scale: float, height: int) -> str:
 
 def _horizontal_grid(scale: float) -> str:
     ticks = range(0, int(scale) + 1, _step(scale))
-    lines = "".join(f"M{_LEFT / 4:g} {_down(tick, scale)}H{_WIDTH}" for tick in ticks)
+    lines = "".join(f"M{_EDGE} {_down(tick, scale)}H{_WIDE}" for tick in ticks)
     labels = "".join(
-        f'<text x="{_LEFT / 4 - 6:g}" y="{float(_down(tick, scale)) + 4:g}" text-anchor="end">{tick} %</text>'
+        f'<text x="{_EDGE - 6}" y="{float(_down(tick, scale)) + 4:g}" text-anchor="end">{tick} %</text>'
         for tick in ticks
     )
     return f'<path class="g" d="{lines}"/>{labels}'
 
 
-def _svg(shapes: str, height: int) -> str:
-    box = f'viewBox="0 -8 {_WIDTH} {height + 8}"'
-    drawn = f'<svg class="overview" {box} role="img" aria-labelledby="overview">{shapes}</svg>'
+def _svg(shapes: str, width: int, height: int) -> str:
+    box = f'viewBox="0 -8 {width} {height + 8}"'
+    drawn = (
+        f'<svg class="overview{" many" * (width == _WIDE)}" {box} role="img" aria-labelledby="overview">{shapes}</svg>'
+    )
     return f'<div class="wide" tabindex="0" role="region" aria-labelledby="overview">{drawn}</div>'
 
 

@@ -14,7 +14,7 @@ from mms_recipes.report import beside, charts, differences, document, lid_answer
 from mms_recipes.report.lid_runs import LidRun
 
 PICTURE = "confusion.png"  # in the folder of a run
-_SIDE, _EDGE = 300, 40  # of the picture of calibration
+_SIDE, _EDGE = 300, 48  # of the picture of calibration
 
 
 def write_page(out: Path, runs: Sequence[LidRun]) -> None:

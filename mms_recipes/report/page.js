@@ -70,11 +70,23 @@ document.getElementById("filter").oninput = () => {
   clearTimeout(waiting);
   waiting = setTimeout(filter, 100); // not while more is typed
 };
+// What is wider than its box says so until it is scrolled to its end.
+const mark = (box) => box.classList.toggle("beyond", box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => mark(target)));
+function watch(within) {
+  for (const box of all(".scroll, .wide", within)) {
+    sizes.observe(box);
+    box.addEventListener("scroll", () => mark(box), { passive: true });
+  }
+}
+watch(document);
 // Where there are many languages, what a section holds is a template until it is opened.
 for (const section of sections) {
   section.addEventListener("toggle", () => {
     const template = section.querySelector("template");
-    template?.replaceWith(template.content);
+    if (!template) return;
+    template.replaceWith(template.content);
+    watch(section);
   });
 }
 document.getElementById("open").onclick = () => sections.forEach((section) => (section.open = !section.hidden));

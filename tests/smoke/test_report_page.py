@@ -319,6 +319,30 @@ def test_papers_numbers_stand_beside_ours(browser: Any, tmp_path: Path, scheme: 
     assert not page.errors
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_telephone_shows_all_or_says_what_is_beyond(browser: Any, folder: Path, scheme: str) -> None:
+    """At 390 px the axis fits, nothing but boxes that scroll is wider than the screen, and they say so."""
+    page = Page(browser, folder / "report.html", color_scheme=scheme)
+    page.tab.set_viewport_size({"width": 390, "height": 844})
+    page.tab.click("#open")
+    page.wait("document.querySelectorAll('.beyond').length > 1")
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == 390
+    ends = page.tab.eval_on_selector_all(".overview text", "t => t.map(x => x.getBoundingClientRect().right)")
+    assert ends and max(ends) <= 390
+    boxes = page.tab.eval_on_selector_all(
+        ".scroll, .wide",
+        "b => b.map(x => [x.scrollWidth > x.clientWidth + 2, x.classList.contains('beyond'),"
+        " getComputedStyle(x, '::before').content.includes('right')])",
+    )
+    assert all(wider == marked == said for wider, marked, said in boxes) and any(wider for wider, *_ in boxes)
+    page.tab.evaluate("{ const box = document.querySelector('.beyond'); box.scrollLeft = box.scrollWidth; }")
+    page.wait("!document.querySelector('#scores').parentElement.classList.contains('beyond')")
+    page.tab.set_viewport_size({"width": 1300, "height": 844})
+    page.wait("!document.querySelector('.beyond')")
+    page.tab.close()
+    assert not page.errors
+
+
 def test_nothing_is_asked_for(page: Page) -> None:
     page.tab.click("#open")
     for header in page.tab.query_selector_all("#scores th[aria-sort] button"):
