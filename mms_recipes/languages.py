@@ -7,6 +7,7 @@ set of 1,107 languages has 1,143 ids. The table is ``manifests/languages.tsv``; 
 import csv
 import difflib
 import functools
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mms_recipes import language_codes
+from mms_recipes.corpora.tables import read_text
 
 EXTRA_TABLE_VARIABLE = "MMS_RECIPES_LANGUAGES"
 COLUMNS = ("id", "iso639_3", "variant", "name", "script", "fleurs", "sets")
@@ -157,7 +159,7 @@ def _load(path: Path, extra: str) -> Mapping[str, Language]:
 
 def _read(path: Path) -> dict[str, Language]:
     rows: dict[str, Language] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = next(lines, [])
         if tuple(header) != COLUMNS:

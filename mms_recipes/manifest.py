@@ -5,6 +5,7 @@
 read from the file when it is asked for, so ten million rows fit in memory and any number of files can be open at once.
 """
 
+import codecs
 import os
 import re
 from collections import Counter
@@ -129,6 +130,7 @@ def read_manifest(tsv: Path) -> Manifest:
     """
     with _open(tsv, "prepare the corpus with tools/prepare_fleurs.py or tools/prepare_folder.py") as file:
         header = file.readline()
+        _check_mark(tsv, header)
         root = header.decode("utf-8", errors="surrogateescape").strip()
         if not root or "\t" in root:
             raise ValueError(f"{tsv}:1: found {root!r}, expected the root folder of the audio; rebuild the manifest")
@@ -148,6 +150,8 @@ def read_lines(path: Path) -> Lines:
     starts, offset = [np.zeros(0, np.int64)], 0
     with _open(path, f"rebuild it with {kind_of(path).maker}") as file:
         for block in _blocks(file):
+            if offset == 0:
+                _check_mark(path, block)
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE)
             starts.append(np.concatenate(([0], ends[:-1] + 1)) + offset)
             offset += len(block)
@@ -239,6 +243,12 @@ def num_frames(num_samples: int | NDArray[np.int32]) -> int | NDArray[np.int32]:
     for kernel, stride in zip(_KERNELS, _STRIDES, strict=True):
         frames = (frames - kernel) // stride + 1
     return max(frames, 0) if isinstance(frames, int) else np.maximum(frames, 0)
+
+
+def _check_mark(file: Path, content: bytes) -> None:
+    """Refuse a file that begins with a byte order mark: stock fairseq takes it for a letter, or for part of a path."""
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{file}:1: begins with a byte order mark; save the file as UTF-8 without one")
 
 
 def _check_utf8(name: str) -> None:

@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(table(summaries))
     if broken:
         told = sorted(broken.values())
-        print("\n".join(["broken and left out (--allow-missing accepts that):", *told]), file=sys.stderr)
+        remedy = "" if args.allow_missing else " (--allow-missing accepts that)"
+        print("\n".join([f"broken and left out{remedy}:", *told]), file=sys.stderr)
     dropped = [summary.lang for summary in summaries if summary.is_dropped()]
     if dropped:
         print(f"dropped, with less than {args.min_language_minutes:g} min of train audio: ", end="", file=sys.stderr)

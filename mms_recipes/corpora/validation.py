@@ -29,6 +29,7 @@ from mms_recipes.unit_kinds import PIECES_MODEL, UnitKind
 from mms_recipes.units import read_units
 
 PROBES_AT_ONCE = 10_000
+PAIRS_SHOWN = 3
 RARE, RARE_SHOWN, ENOUGH_TEXT, ALPHABET = 2, 8, 5_000, 150  # syllabaries and Han have rare letters by nature
 SPLITS = ("train", "dev", "test")
 CheckAudio = Literal["all", "first", "none"]
@@ -179,10 +180,17 @@ class _LanguageCheck:
     def letters(self) -> None:
         """Note letters that look alike, words of two scripts, and letters that hardly occur."""
         letters = [letter for letter in self.counts if letter != WORD_END]
+        across = []  # pairs of two scripts: many where text has foreign words, so one note for all
         for group in lookalikes.find(letters):
             group.sort(key=lambda letter: -self.counts[letter])
             places = [f"{_spell(letter)} {self.counts[letter]} times ({self._first(letter)})" for letter in group]
-            self.report.add("letters that look alike", f"{self.lang}: {', '.join(places)}")
+            if lookalikes.are_mixed(group):
+                across.append(" and ".join(places))
+            else:
+                self.report.add("letters that look alike", f"{self.lang}: {', '.join(places)}")
+        if across:
+            what = f"{len(across)} of two scripts, such as {'; '.join(across[:PAIRS_SHOWN])}"
+            self.report.add("letters that look alike", f"{self.lang}: {what}")
         if lookalikes.are_mixed(letters):
             for labels in self.labels.values():
                 for index, words in enumerate(labels.words):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mms_recipes import languages
+from mms_recipes.corpora.tables import read_lines
 
 PUBLISHED = ("lid126", "lid256")
 OURS = {f"lid{size}_ours": size for size in (512, 1024, 2048, 4017)}
@@ -63,7 +64,7 @@ def read_classes(path: Path) -> list[str]:
 
 
 def _of_lines(path: Path) -> Iterable[tuple[str, str]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in read_lines(path):
         cells = line.split()
         if not cells or len(cells) > 2 or (len(cells) == 2 and not cells[1].isdigit()):
             raise ValueError(f"{path}:{number}: found {line!r}, expected a class, or a class and its count")
