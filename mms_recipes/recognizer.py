@@ -3,7 +3,9 @@
 Dense checkpoints, folders of adapters and one-file checkpoints look the same from here.
 """
 
+import logging
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +13,20 @@ from pathlib import Path
 import torch
 from fairseq.data import Dictionary
 
-from mms_recipes import adapter_files, checkpoints, files, text
+from mms_recipes import adapter_files, checkpoints, files, letters, text
 from mms_recipes.decoding.beam import Hypothesis
 from mms_recipes.decoding.greedy import greedy
+from mms_recipes.formats import stock_checkpoints
+from mms_recipes.formats.portable import Kind
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.models.adapters import ADAPTER, AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.transcription import routing
 from mms_recipes.units import Units
 
+logger = logging.getLogger(__name__)
+
+SHOWN = 10
 _adding = threading.Lock()  # for those who add languages; whoever uses them takes the heads that are there
 
 
@@ -48,7 +55,8 @@ class Heads:
 class Recognizer:
     """An encoder and the heads that were read so far. Threads may share it, also while one of them adds languages.
 
-    `source` has the adapters that `add_languages` can read (None: dense).
+    `source` has the adapters that `add_languages` can read (None: dense). `texts` are the letters of the texts that its
+    hypotheses are compared with, by language: where those are capitals, a model of capitals is left to write them.
     """
 
     encoder: FrozenEncoder
@@ -57,6 +65,7 @@ class Recognizer:
     base_hash: str
     source: Mapping[str, adapter_files.Adapter] | None = None
     path: str | Path = ""  # where all of this was read, for messages
+    texts: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     @property
     def dictionaries(self) -> Mapping[str, Dictionary]:
@@ -100,7 +109,8 @@ class Recognizer:
         """Return heads of the languages that are there and of those that were found."""
         states = {lang: self.adapters.language_state(lang) for lang in self.adapters.langs} if self.adapters else {}
         states |= {lang: adapter.tensors for lang, adapter in found.items()}
-        dictionaries = dict(self.dictionaries) | {lang: adapter.dictionary() for lang, adapter in found.items()}
+        own = {lang: adapter.dictionary() for lang, adapter in found.items()}
+        dictionaries = dict(self.dictionaries) | _written(own, self.texts, self.path)
         width = next(iter(states.values()))[ADAPTER.format(0) + "b_a"].shape[1]
         sizes = [len(dictionaries[lang]) for lang in states]
         stack = AdapterStack(list(states), sizes, len(self.encoder.layers), self.encoder.dim, width)
@@ -147,38 +157,67 @@ class Recognizer:
 
 
 def load_recognizer(
-    checkpoint: str | Path, device: torch.device, langs: Sequence[str], base: str | Path | None = None
+    checkpoint: str | Path,
+    device: torch.device,
+    langs: Sequence[str],
+    base: str | Path | None = None,
+    texts: Mapping[str, Counter[str]] | None = None,
 ) -> Recognizer:
     """Load a dense checkpoint (.pt), a folder of adapters or a one-file checkpoint with adapters for `langs`.
 
     A folder of Hugging Face's stands for the checkpoint that it is converted to. The base of a folder of adapters is
-    where it was at training, or `base`. Raises FileNotFoundError or ValueError: nothing there, another architecture, an
-    adapter of another base, a language without an adapter.
+    `base`, else beside them, else where it was at training. `texts` as in Recognizer. Raises FileNotFoundError or
+    ValueError: nothing there, another architecture, an adapter of another base, a language without an adapter.
     """
-    recognizer = open_recognizer(checkpoint, device, base)
+    recognizer = open_recognizer(checkpoint, device, base, texts)
     recognizer.add_languages(langs)
     return recognizer
 
 
-def open_recognizer(checkpoint: str | Path, device: torch.device, base: str | Path | None = None) -> Recognizer:
+def open_recognizer(
+    checkpoint: str | Path,
+    device: torch.device,
+    base: str | Path | None = None,
+    texts: Mapping[str, Counter[str]] | None = None,
+) -> Recognizer:
     """Load all but the adapters, which `add_languages` reads when they are asked for. Raises as `load_recognizer`."""
+    texts = texts or {}
     if adapter_files.is_folder_of_adapters(checkpoint):
         adapters = adapter_files.read_adapters(checkpoint)
         found = adapter_files.find_base(adapters, checkpoints.read_base, base, "base=FILE (transcribe: --base FILE)")
         return Recognizer(
-            _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint
+            _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint, texts=texts
         )
     state = checkpoints.load_checkpoint(checkpoint)
     found = checkpoints.base_of(state, checkpoint)
     if "adapter" in state:
         adapters = adapter_files.adapters_of(state, checkpoint, found.hash)
         return Recognizer(
-            _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint
+            _encoder(found, device), found.normalize, Heads(), found.hash, source=adapters, path=checkpoint, texts=texts
         )
     weight, bias, _ = found.require_head()
     assert found.dictionary is not None
-    heads = Heads({"": found.dictionary}, head=(weight, bias))
+    every = {"": sum(texts.values(), Counter[str]())} if texts else {}
+    heads = Heads(_written({"": found.dictionary}, every, checkpoint), head=(weight, bias))
     return Recognizer(_encoder(found, device), found.normalize, heads, found.hash)
+
+
+def _written(
+    own: Mapping[str, Dictionary], texts: Mapping[str, Counter[str]], path: str | Path
+) -> dict[str, Dictionary]:
+    """The letters of heads as they are written: see letters.py."""
+    found, small = dict(own), []
+    for lang, dictionary in own.items():
+        symbols = letters.written(dictionary.symbols, texts.get(lang))
+        if symbols != dictionary.symbols:
+            found[lang] = stock_checkpoints.dictionary(symbols, Kind.ctc)
+            small.append(lang)
+    if small:
+        of = f" of {', '.join(small[:SHOWN])}{', ...' * (len(small) > SHOWN)}" if any(small) else ""
+        logger.info(
+            "%s: the model's letters%s are capitals; they are written in lower case, as all text here", path, of
+        )
+    return found
 
 
 def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
@@ -188,7 +227,7 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
     """
     if adapter_files.is_folder_of_adapters(checkpoint):
         adapter = adapter_files.read_adapter(files.inside(Path(checkpoint), f"{lang}.safetensors"))
-        return adapter.letters, adapter.units
+        return letters.written(adapter.letters), adapter.units
     state = checkpoints.load_checkpoint(checkpoint, weights=False)
     if "adapter" in state:
         if lang not in state["adapter"]:
@@ -198,7 +237,7 @@ def read_spelling(checkpoint: str | Path, lang: str) -> tuple[list[str], Units]:
     if "target_dictionary" not in task_state:
         raise ValueError(f"{checkpoint}: has no CTC head with a dictionary; give a dense CTC checkpoint or adapters")
     try:
-        return list(task_state["target_dictionary"].symbols), adapter_files.spelling(task_state, lang)
+        return letters.written(task_state["target_dictionary"].symbols), adapter_files.spelling(task_state, lang)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
 

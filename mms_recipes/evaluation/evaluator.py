@@ -7,7 +7,7 @@ then their searches in parallel processes, which share them and the language's m
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import __version__, config, devices, files, languages, manifest, metrics, shard_files
+from mms_recipes import __version__, config, devices, files, languages, letters, manifest, metrics, shard_files
 from mms_recipes.corpora import prepared, validation
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions, Hypothesis
@@ -55,9 +55,7 @@ def evaluate(cfg: DictConfig) -> Path:
     expected = {lang: len(manifest.read_manifest(folder / lang / f"{cfg.split}.tsv")) for lang in langs}
     langs = languages.shard(langs, cfg.num_shards, cfg.shard)
     options = beam_options(cfg.decoding, langs)
-    recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
-    splits = {lang: Split(folder / lang, cfg.split) for lang in langs}
-    checks.check(splits)
+    recognizer, splits = open_model(cfg, langs)
     if protocol:
         benchmarks.check_references(protocol, {lang: split.labels.words for lang, split in splits.items()})
     settings = _settings(cfg, recognizer.base_hash, options)
@@ -80,6 +78,18 @@ def evaluate(cfg: DictConfig) -> Path:
     else:
         write(out, shard)
     return out
+
+
+def open_model(cfg: DictConfig, langs: Sequence[str]) -> tuple[Recognizer, dict[str, Split]]:
+    """Read the references of languages, and the model, which writes their letters; warn where it cannot."""
+    splits = {lang: Split(Path(cfg.data) / lang, cfg.split) for lang in langs}
+    checks.check(splits)
+    texts = {lang: letters.of_lines(split.labels.words) for lang, split in splits.items()}
+    recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base, texts)
+    for lang, text in texts.items():
+        if said := letters.remark(recognizer.dictionary(lang).symbols, text):
+            logger.warning("%s: %s", lang, said)
+    return recognizer, splits
 
 
 def write(out: Path, whole: shards.Shard) -> None:

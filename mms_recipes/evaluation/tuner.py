@@ -18,18 +18,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import (
-    __version__,
-    alignment,
-    config,
-    devices,
-    files,
-    languages,
-    manifest,
-    metrics,
-    parsing,
-    shard_files,
-)
+from mms_recipes import __version__, alignment, config, files, languages, manifest, metrics, parsing, shard_files
 from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, tuning
 from mms_recipes.decoding.beam import BeamOptions
@@ -39,7 +28,7 @@ from mms_recipes.evaluation.emissions import Split
 from mms_recipes.evaluation.sweep import Errors, Sweep
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.metrics import MACRO
-from mms_recipes.recognizer import Recognizer, load_recognizer
+from mms_recipes.recognizer import Recognizer
 from mms_recipes.report import surface
 
 logger = logging.getLogger(__name__)
@@ -69,9 +58,7 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     words = {lang: evaluator.searches_words(cfg.decoding.search, models / lang) for lang in langs}
     given = {kind: (_options(cfg, kind), _axes(cfg, kind)) for kind in set(words.values())}
     pool.num_workers(cfg.decoding.workers)
-    recognizer = load_recognizer(cfg.checkpoint, devices.choose(cfg.device), langs, cfg.base)
-    splits = {lang: Split(data / lang, cfg.split) for lang in langs}
-    checks.check(splits)
+    recognizer, splits = evaluator.open_model(cfg, langs)
     for lang in langs:
         beam.check_files(models / lang, recognizer.dictionary(lang).symbols, words[lang], cfg.decoding.drop_oov)
     checks.check_out(Path(cfg.out))

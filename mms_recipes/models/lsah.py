@@ -3,6 +3,8 @@
 Shapes: B batch, S samples, T frames, C channels, V letters of the largest head in the batch.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,10 +16,13 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import II, MISSING
 
-from mms_recipes import checkpoints, licences
+from mms_recipes import checkpoints, letters, licences
+from mms_recipes.manifest import SPECIAL_TOKENS
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.sampling import span_mask
+
+logger = logging.getLogger(__name__)
 
 BASE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -92,15 +97,28 @@ class LSAHModel(BaseFairseqModel):
 
     @torch.no_grad()
     def _copy_dense_head(self, base: checkpoints.Base, dictionaries: Sequence[Any]) -> None:
-        weight, bias, letters = base.require_head()
-        known = {letter: row for row, letter in enumerate(letters)}
+        weight, bias, symbols = base.require_head()
         heads = self.adapters.heads
-        for index, dictionary in enumerate(dictionaries):
+        for index, (lang, dictionary) in enumerate(zip(self.adapters.langs, dictionaries, strict=True)):
+            own = letters.written(symbols, Counter(dictionary.symbols))
+            known = {letter: row for row, letter in enumerate(own)}
             start = heads.rows(index).start
             for row, letter in enumerate(dictionary.symbols):
                 if letter in known:
                     heads.weight[start + row] = weight[known[letter]]
                     heads.bias[start + row] = bias[known[letter]]
+            wanted = [letter for letter in dictionary.symbols if letter not in SPECIAL_TOKENS]
+            absent = [letter for letter in wanted if letter not in known]
+            level = logging.WARNING if len(absent) > len(wanted) / 2 else logging.INFO
+            logger.log(
+                level,
+                "%s: %d of the %d letters of the dictionary are among the base's%s%s",
+                lang,
+                len(wanted) - len(absent),
+                len(wanted),
+                ", whose capitals stand for small letters" if own != symbols else "",
+                f"; random at first: {letters.shown(absent)}" if absent else "",
+            )
 
     def forward(
         self,

@@ -12,11 +12,11 @@ MAX_LINES = 400
 
 # From the bottom up. A package stands for all its modules; a module that is named itself goes before its package.
 LAYERS = {
-    "domain": "alignment audio_files corpora curves files languages licences manifest metrics parsing recordings "
-    "report sampling shard_files sound sources streams text unit_kinds units watchdog cluster.claim cluster.progress "
-    "cluster.run_state cluster.signals cluster.slurm decoding.lm_text decoding.ngrams evaluation.benchmarks "
-    "lid.calibration lid.classes lid.protocol lid.scores lid.spans transcription.routing transcription.subtitles "
-    "language_codes text_rules unicode_forms",
+    "domain": "alignment audio_files corpora curves files language_codes languages letters licences manifest metrics "
+    "parsing recordings report sampling shard_files sound sources streams text text_rules unicode_forms unit_kinds "
+    "units watchdog cluster.claim cluster.progress cluster.run_state cluster.signals cluster.slurm decoding.lm_text "
+    "decoding.ngrams evaluation.benchmarks lid.calibration lid.classes lid.protocol lid.scores lid.spans "
+    "transcription.routing transcription.subtitles",
     "decoding": "decoding memory models.adapters transcription.outputs transcription.transcripts transcription.windows",
     "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
     "models optimizers origins plugins recognizer sharding tasks conversion.proof formats "
