@@ -31,6 +31,7 @@ def main() -> int:
         args.to,
         base=args.base,
         langs=args.langs.split(",") if args.langs else None,
+        default_lang=args.default_lang,
         licence=args.licence,
         trust=args.trust_checkpoint,
         classes=lid_classes.read_classes(args.classes) if args.classes else None,
@@ -45,6 +46,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--to", required=True, choices=["fairseq", "huggingface", "adapters"])
     parser.add_argument("--base", type=Path, help="of a folder of adapters: their base, if it moved since training")
     parser.add_argument("--langs", help="keep the adapters of these languages only: eng,fra")
+    parser.add_argument(
+        "--default-lang", metavar="LANG", help="to huggingface: the language that pipelines take; eng, else the first"
+    )
     parser.add_argument("--classes", type=Path, help="of an LID file that does not name them: its dict.lang.txt")
     parser.add_argument("--licence", help="licence of the weights (SPDX id), where the files do not say")
     parser.add_argument(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import mms_recipes.plugins  # noqa: F401  (before fairseq is imported: it sets the root logger to DEBUG)
-from mms_recipes import adapter_files, checkpoints, files
+from mms_recipes import adapter_files, checkpoints, files, languages
 from mms_recipes.conversion import proof
 from mms_recipes.formats import stock_checkpoints
 from mms_recipes.formats.huggingface import reading, writing
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 CLASSES_FILE = "dict.lang.txt"
 Teller = Callable[[str | None], list[proof.Outputs]]
 TOLERANCE = 1e-4  # of log-probabilities and projections; what rounding alone makes is about 1e-5
+SHOWN = 5  # languages in warnings
 PROVED_LANGS = 4  # whose emissions are compared; the tensors of all are
 
 
@@ -131,6 +132,19 @@ def choose(model: Portable, langs: list[str] | None) -> None:
     model.adapters = OnDemand(langs, model.adapters.__getitem__)
 
 
+def choose_default(model: Portable, lang: str | None, to: str) -> None:
+    """Make a language the one that pipelines take where none is asked for. ValueError when it cannot be."""
+    if lang is None:
+        return
+    if model.kind != Kind.lsah or to != "huggingface":
+        raise ValueError(
+            f"{model.where}: a default language is for models with adapters, converted --to huggingface; this is a "
+            f"{model.kind} model, --to {to}"
+        )
+    routing.require([lang], model.adapters, model.where)
+    model.default_lang = lang
+
+
 # ---- the whole
 
 
@@ -140,6 +154,7 @@ def convert(
     to: str,
     base: Path | None = None,
     langs: list[str] | None = None,
+    default_lang: str | None = None,
     licence: str | None = None,
     trust: bool = False,
     classes: Sequence[str] | None = None,
@@ -153,13 +168,27 @@ def convert(
         model = read(source, base, trust, classes)
         model.origin = model.origin.licensed(licence, str(source)).then(f"{to} form of {source.name or source}")
         choose(model, langs)
+        choose_default(model, default_lang, to)
         require_expressible(model, to)
         _require_free(target, model, to)
+        _name_strangers(model)
         logger.info("%s: %s; %s", source, _describe(model), model.origin.describe())
         write(unproved, model, to, target)
         _require_same(model, unproved, source, to)
     logger.info("%s: written", target)
     return model
+
+
+def _name_strangers(model: Portable) -> None:
+    """Warn of adapters under names that are no ids of languages here (zh, pt-BR): nothing asks for them by those."""
+    strange = [lang for lang in model.adapters if lang not in languages.table()]
+    for lang in strange[:SHOWN]:
+        try:
+            languages.language(lang)
+        except ValueError as error:
+            logger.warning("%s: adapter %s: %s", model.where, lang, error)
+    if len(strange) > SHOWN:
+        logger.warning("%s: and %d more adapters like this", model.where, len(strange) - SHOWN)
 
 
 def _describe(model: Portable) -> str:
@@ -179,7 +208,7 @@ def _prepared(target: Path) -> Iterator[Path]:
     """Give a place beside the target to write to; move it there at the end, or remove it on any error."""
     if target.is_dir() and any(target.iterdir()):
         raise FileExistsError(f"{target}: not empty; give a new place (nothing is ever overwritten)")
-    if target.exists() and not target.is_dir():
+    if os.path.lexists(target) and not target.is_dir():  # a link that leads nowhere is somebody's too
         raise FileExistsError(f"{target}: is already there; give a new place (nothing is ever overwritten)")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +220,11 @@ def _prepared(target: Path) -> Iterator[Path]:
         if target.is_dir():
             target.rmdir()
         for written in sorted(folder.iterdir()):
-            os.replace(written, target.with_name(written.name))
+            if os.path.lexists(place := target.with_name(written.name)):
+                raise FileExistsError(
+                    f"{place}: was put there meanwhile; give a new place (nothing is ever overwritten)"
+                )
+            os.replace(written, place)
     finally:
         shutil.rmtree(folder)
 

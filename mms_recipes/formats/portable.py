@@ -76,6 +76,7 @@ class Portable:
     symbols: list[str] = field(default_factory=list)
     units: dict[str, str] = field(default_factory=dict)  # of a dense model's languages, as in LanguagePart
     adapters: Mapping[str, LanguagePart] = field(default_factory=dict)
+    default_lang: str = ""  # whose adapter pipelines of Hugging Face take; "": English, else the first
     activation: str = "linear"  # of LID, between mean and classes
     origin: licences.Origin = field(default_factory=licences.Origin)
 

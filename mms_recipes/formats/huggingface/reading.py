@@ -178,6 +178,7 @@ def _add_adapters(found: Portable, config: Config, folder: Path, rest: dict[str,
     for lang in langs:
         files.plain_name(lang, folder)
     found.adapters = OnDemand(langs, part)
+    found.default_lang = vocabularies.default_lang or ""
 
 
 def _language_inside(vocabularies: Vocabularies, folder: Path) -> str:

@@ -45,7 +45,9 @@ def require_expressible(model: Portable) -> None:
 
 
 def default_lang(model: Portable) -> str:
-    """The language whose adapter and head are inside model.safetensors."""
+    """The language whose adapter and head are inside model.safetensors, which pipelines take."""
+    if model.default_lang in model.adapters:
+        return model.default_lang
     return DEFAULT_LANG if DEFAULT_LANG in model.adapters else next(iter(model.adapters))
 
 
@@ -161,9 +163,15 @@ def model_card(model: Portable) -> str:
     lines = ["---", front, "library_name: transformers", "---", "", "# wav2vec 2.0", "", model.origin.describe(), ""]
     lines += [f"- {step}" for step in model.origin.provenance]
     if model.adapters:
-        langs = ", ".join(model.adapters)
+        langs, default = ", ".join(model.adapters), default_lang(model)
+        other = next((lang for lang in model.adapters if lang != default), default)
         lines += ["", f"An adapter and a head for each of {len(model.adapters)} languages: {langs}."]
-        lines += ["", f'    Wav2Vec2ForCTC.from_pretrained(folder, target_lang="{default_lang(model)}")']
+        lines += ["", f"**The default language is {default}**: transformers takes it where no other is chosen:", ""]
+        lines += ['    pipe = pipeline("automatic-speech-recognition", model=FOLDER)  # ' + default]
+        lines += [f'    pipe.model.load_adapter("{other}"); pipe.tokenizer.set_target_lang("{other}")  # another: both']
+        lines += ["", "Without a pipeline:", ""]
+        lines += [f'    model = Wav2Vec2ForCTC.from_pretrained(FOLDER, target_lang="{other}")']
+        lines += [f'    processor = AutoProcessor.from_pretrained(FOLDER, target_lang="{other}")']
     return "\n".join(lines) + "\n"
 
 
