@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from mms_recipes import adapter_files, checkpoints, config, manifest, runner
 from mms_recipes.decoding import beam
 from mms_recipes.evaluation import evaluator
+from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.recognizer import read_spelling
 from mms_recipes.unit_kinds import UnitKind
 from mms_recipes.units import LETTERS, Units, read_units
@@ -129,11 +130,19 @@ def test_units_travel_with_every_kind_of_model(chain: Path, tmp_path: Path) -> N
     assert read_spelling(chain / "runs/letters/checkpoints/checkpoint_last.pt", "eng")[1] == LETTERS
 
 
+def small_adapter(units: Units) -> adapter_files.Adapter:
+    letters = ["<s>", "<pad>", "</s>", "<unk>", "|", "a"]
+    stack = AdapterStack(["eng"], [len(letters)], 1, 8, 2)
+    stack.reset(1, "kaiming")
+    tensors = stack.language_state("eng")
+    return adapter_files.Adapter("eng", "0" * 16, letters, 1, 2.0, tensors, units=units)
+
+
 def test_an_adapter_without_the_field_is_of_letters(tmp_path: Path) -> None:
     """As written before there were pieces; letters are still written so."""
     import safetensors
 
-    adapter = adapter_files.Adapter("eng", "0", ["<s>", "<pad>", "</s>", "<unk>", "|", "a"], 1, 2.0, {})
+    adapter = small_adapter(LETTERS)
     path = adapter_files.write_adapter(tmp_path, adapter)
     with safetensors.safe_open(path, "pt") as file:
         assert "units" not in file.metadata()
@@ -141,11 +150,11 @@ def test_an_adapter_without_the_field_is_of_letters(tmp_path: Path) -> None:
 
 
 def test_damaged_units_in_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = adapter_files.Adapter("eng", "0", ["<s>"], 1, 2.0, {}, units=Units(b"model"))
+    adapter = small_adapter(Units(b"model"))
     path = adapter_files.write_adapter(tmp_path, adapter)
     assert adapter_files.read_adapter(path).units == Units(b"model")
     monkeypatch.setattr(Units, "to_text", lambda self: "no base64!")
-    with pytest.raises(ValueError, match=r"eng\.safetensors: not an adapter file, or cut off"):
+    with pytest.raises(ValueError, match=r"eng\.safetensors: units: no model of sentencepiece"):
         adapter_files.read_adapter(adapter_files.write_adapter(tmp_path, adapter))
 
 

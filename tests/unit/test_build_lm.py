@@ -313,13 +313,19 @@ def test_a_checkpoint_knows_its_units(
     """Adapters of pieces and of letters give the lexicons that their dictionaries give, wherever the manifests are."""
     pytest.importorskip("sentencepiece")
     adapter_files = pytest.importorskip("mms_recipes.adapter_files")
+    stacks = pytest.importorskip("mms_recipes.models.adapters")
     corpus = write_corpus(tmp_path, {"eng": ["the cat sat", "the dog sat home"], "spa": ["el gato", "un perro"]})
     assert build_units.main([str(corpus), "--vocab-size", "16"]) == 0
     made_with = {"eng": UnitKind.sentencepiece, "spa": UnitKind.letters}
     for lang, kind in made_with.items():
         rows = [*SPECIAL_TOKENS, *read_dictionary(corpus / lang / kind.dictionary)]
         units = folder_units(corpus / lang, kind)
-        adapter_files.write_adapter(tmp_path, adapter_files.Adapter(lang, "0" * 16, rows, 1, None, {}, units=units))
+        stack = stacks.AdapterStack([lang], [len(rows)], 1, 8, 2)
+        stack.reset(1, "kaiming")
+        tensors = stack.language_state(lang)
+        adapter_files.write_adapter(
+            tmp_path, adapter_files.Adapter(lang, "0" * 16, rows, 1, None, tensors, units=units)
+        )
     assert call(corpus, tmp_path / "lms", "--from-manifests", "--checkpoint", tmp_path) == 0
     for lang, kind in made_with.items():
         assert call(corpus, tmp_path / kind, "--from-manifests", "--units", kind, "--langs", lang) == 0
