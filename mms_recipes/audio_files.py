@@ -12,15 +12,17 @@ import re
 import shutil
 import struct
 import tarfile
+import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mms_recipes import files
 from mms_recipes.manifest import SAMPLE_RATE
-from mms_recipes.sound import reader
+from mms_recipes.sound import levels, reader
 from mms_recipes.sound.reader import Stream
 from mms_recipes.sound.stores import AudioError as AudioError
 from mms_recipes.sound.stores import Disk, Part
@@ -30,7 +32,7 @@ READY_FORMATS = ("WAV", "FLAC")  # taken as they are at 16 kHz mono: quick to op
 PACK_AGAIN = "pack again with tools/pack_shards.py"
 OPEN_SHARDS = 64  # kept open by a process: on a network disk every opening is a round trip
 _IN_SHARD = re.compile(r"(.+\.(?:tar|zip)):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
-_ZIP_HEADER = struct.Struct("<6xHH12xIHH")  # of a member: flags, method, size, bytes of its name, of its extra field
+_ZIP_HEADER = struct.Struct("<6xHH4xI4xIHH")  # of a member: flags, method, CRC-32, size, bytes of name, extra field
 _ZIP_NAME = 4096  # bytes of name and extra field that are looked through for the header's begin
 _ENCRYPTED, _STREAMED, _LARGE = 1, 8, 0xFFFF_FFFF  # flags, and a size: then the true size stands elsewhere
 
@@ -155,9 +157,12 @@ def close_shards() -> None:
 
 def _read_member(member: Member) -> bytes:
     """Return the bytes of a member. Whether its header agrees is seen by ``member_fault``, once and not every epoch."""
+    is_zip = member.shard.name.endswith(".zip")
     try:
         shard = _open_shard(member.shard)
-        data = shard.read(member.offset, member.offset + member.size)
+        start = max(0, member.offset - _ZIP_HEADER.size - _ZIP_NAME) if is_zip else member.offset
+        before_and_data = shard.read(start, member.offset + member.size)
+        before, data = before_and_data[: member.offset - start], before_and_data[member.offset - start :]
     except FileNotFoundError:
         raise AudioError(f"{member.shard}: no such shard; restore it, or {PACK_AGAIN}") from None
     except OSError as error:
@@ -167,6 +172,12 @@ def _read_member(member: Member) -> bytes:
         raise AudioError(
             f"{member.shard}: {found} bytes, expected an utterance at bytes {member.offset} to {end}; "
             f"the shard was cut or replaced: restore it, or {PACK_AGAIN}"
+        )
+    header = _zip_header(before) if is_zip else None
+    if header and header.size == len(data) and not header.flags & _STREAMED and header.checksum != zlib.crc32(data):
+        raise AudioError(
+            f"{member.shard}: bytes {member.offset} to {member.offset + member.size} are damaged, their checksum is "
+            f"another: restore the shard, or {PACK_AGAIN}"
         )
     return data
 
@@ -183,52 +194,90 @@ def _tar_fault(before: bytes, size: int) -> tuple[str, str] | None:
     return "not in its shard", f"expected a file of {size} bytes, the header before it is that of {what}"
 
 
-def _zip_fault(before: bytes, size: int) -> tuple[str, str] | None:
-    """Find the local header, which ends where the member begins: it must be stored, not compressed."""
+class _ZipHeader(NamedTuple):
+    """What the local header of a member of a zip says."""
+
+    flags: int
+    method: int
+    checksum: int
+    size: int
+
+
+def _zip_header(before: bytes) -> _ZipHeader | None:
+    """Find the local header that ends where these bytes end."""
     start = before.rfind(b"PK\3\4")
     while start >= 0:
         if len(before) - start >= _ZIP_HEADER.size:
-            flags, method, plain, name, extra = _ZIP_HEADER.unpack_from(before, start)
+            *found, name, extra = _ZIP_HEADER.unpack_from(before, start)
             if start + _ZIP_HEADER.size + name + extra == len(before):
-                break
+                return _ZipHeader(*found)
         start = before.rfind(b"PK\3\4", 0, start)
-    if start < 0:
-        return "not in its shard", f"expected the header of a file of {size} bytes before it, found none"
-    if method or flags & _ENCRYPTED:
-        return "compressed in its shard", f"method {method}{', encrypted' * (flags & 1)}, expected 0, stored as it is"
-    if plain != size and plain != _LARGE and not flags & _STREAMED:
-        return "not in its shard", f"expected a file of {size} bytes, the header before it is that of one of {plain}"
     return None
 
 
-def place(source: Path | bytes, target: Path, in_place: bool) -> tuple[Path, int]:
-    """Make 16 kHz mono audio of a file, or of the bytes of one, and return where it lies and its number of samples.
+def _zip_fault(before: bytes, size: int) -> tuple[str, str] | None:
+    """Look at the local header, which ends where the member begins: it must be stored, not compressed."""
+    header = _zip_header(before)
+    if header is None:
+        return "not in its shard", f"expected the header of a file of {size} bytes before it, found none"
+    if header.method or header.flags & _ENCRYPTED:
+        encrypted = ", encrypted" * (header.flags & _ENCRYPTED)
+        return "compressed in its shard", f"method {header.method}{encrypted}, expected 0, stored as it is"
+    if header.size != size and header.size != _LARGE and not header.flags & _STREAMED:
+        found = f"the header before it is that of one of {header.size}"
+        return "not in its shard", f"expected a file of {size} bytes, {found}"
+    return None
+
+
+class Placed(NamedTuple):
+    """Audio that is ready for a manifest: where it lies, its number of samples, and what is to be said of it."""
+
+    path: Path
+    num_samples: int
+    remarks: tuple[str, ...] = ()
+
+
+def place(source: Path | bytes, target: Path, in_place: bool) -> Placed:
+    """Make 16 kHz mono audio of a file, or of the bytes of one.
 
     What is right already is copied byte for byte, or with ``in_place`` left where it is; else ``target`` is written as
-    16-bit wav. ``target`` has no suffix: it gets that of the format. Raises AudioError when the audio cannot be used.
+    16-bit wav, louder or quieter where it would be clipped or lost. ``target`` has no suffix: it gets that of the
+    format. Raises AudioError when the audio cannot be used.
     """
     import soundfile
     import soxr
 
     shown = str(source) if isinstance(source, Path) else target.name
     with reader.opened(source, shown) as stream:
-        samples, rate, kind = stream.read(), stream.rate, stream.format
+        samples, rate, kind, is_fine = stream.read(), stream.rate, stream.format, stream.is_fine
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise AudioError(f"{shown}: {'no samples' if len(samples) == 0 else 'samples that are not finite numbers'}")
     if stream.is_cut:
         raise AudioError(f"{shown}: cut off or damaged, {len(samples)} samples are left of it; get the file again")
-    if rate == SAMPLE_RATE and samples.shape[1] == 1 and kind in READY_FORMATS and stream.is_told:
+    is_ready = rate == SAMPLE_RATE and samples.shape[1] == 1 and kind in READY_FORMATS and stream.is_told
+    meter = levels.Meter(is_fine)
+    if is_ready:
+        meter.add(samples[:, 0])
+        kept = tuple(filter(None, [meter.remark()]))
+    if is_ready and (meter.variance >= levels.SILENT_VARIANCE or meter.is_silent()):
         if in_place and isinstance(source, Path):
-            return source, len(samples)
+            return Placed(source, len(samples), kept)
         target = target.with_name(f"{target.name}.{kind.lower()}")
         _write(target, source)
-        return target, len(samples)
-    mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+        return Placed(target, len(samples), kept)
+    mixer = levels.Mixer()
+    mono = mixer.mono(samples)
+    if (channel := mixer.choice()) is not None:
+        mono = levels.Mixer(channel).mono(samples)
+    mono = soxr.resample(mono, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else mono
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{shown}: samples too large to compute with")
+    scaled, remark = levels.to_16_bits(mono, shown, is_fine)
     wav = io.BytesIO()
-    soundfile.write(wav, mono, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(wav, scaled, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     target = target.with_name(f"{target.name}.wav")
     _write(target, wav.getvalue())
-    return target, len(mono)
+    return Placed(target, len(mono), tuple(filter(None, (levels.told(channel), remark))))
 
 
 def _write(target: Path, source: Path | bytes) -> None:

@@ -89,6 +89,9 @@ def work(args: argparse.Namespace) -> tuple[list[Summary], Faults]:
             write_shard(recordings, args, settings, broken)
             return [], broken
     tidy(recordings, args.out)
+    for recording, receipt in receipts.items():
+        if receipt.remark:
+            print(f"{recording.path}: {receipt.remark}", file=sys.stderr)
     return [write_manifests(lang, own, receipts, shares, args) for lang, own in by_language(recordings).items()], broken
 
 

@@ -21,6 +21,7 @@ from mms_recipes.audio_files import AudioError
 from mms_recipes.corpora.segmentation import Rules, Span, segment, speech_spans
 from mms_recipes.files import write_text
 from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.sound import levels, reader
 
 Audio = NDArray[np.float32]  # mono, 16 kHz
 Settings = dict[str, str | float]
@@ -62,6 +63,7 @@ class Receipt:
     num_samples: int
     utterances: list[Span]
     too_short: list[Span]
+    remark: str = ""  # what is to be known of it
 
     def is_of(self, recording: Recording, settings: Settings) -> bool:
         """Say whether it was this file, cut in this way."""
@@ -82,12 +84,13 @@ def cut_recording(recording: Recording, out: Path, rules: Rules, settings: Setti
     for left in (unfinished, replaced_by(unfinished)):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        probabilities, num_samples = speech_probabilities(recordings.blocks(recording.path, whole=True))
+        sound, probabilities, num_samples = listen(recording.path)
         speech = speech_spans(probabilities, WINDOW, num_samples)
         cuts = segment(speech, rules, f"{settings['seed']} {recording.lang} {recording.name}")
-        receipt = Receipt(settings, recording.size, recording.mtime_ns, num_samples, *cuts)
+        told = [*sound.remarks(), *([] if cuts[0] else ["no utterance in it"])]
+        receipt = Receipt(settings, recording.size, recording.mtime_ns, num_samples, *cuts, "; ".join(told))
         unfinished.mkdir(parents=True)
-        for number, samples in enumerate(cut_out(recordings.blocks(recording.path, whole=True), receipt.utterances)):
+        for number, samples in enumerate(cut_out(sound.blocks(), receipt.utterances)):
             write_flac(unfinished / file_name(number), samples)
         if fingerprint(recording.path) != (recording.size, recording.mtime_ns):
             raise AudioError(f"{recording.path}: changed while it was read; give the command again")
@@ -107,6 +110,41 @@ def fingerprint(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
+
+
+class Sound:
+    """A recording at a level that 16 bits hold: its gain is known when it was read to its end once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.channel = path, recordings.choose_channel(path)
+        with reader.opened(path) as stream:
+            self.meter = levels.Meter(stream.is_fine)
+        self.gain = levels.Gain()
+
+    def measured(self) -> Iterator[Audio]:
+        """Yield its samples as they are, some seconds at a time, and set the gain by them. Raises AudioError."""
+        for block in recordings.blocks(self.path, whole=True, channel=self.channel):
+            self.meter.add(block)
+            yield block
+        self.gain = self.meter.gain(str(self.path))
+
+    def blocks(self) -> Iterator[Audio]:
+        """Yield its samples at their level. Raises AudioError, sooner or later also for what was cut off."""
+        for block in recordings.blocks(self.path, whole=True, channel=self.channel):
+            yield block if self.gain.factor == 1.0 else (block * np.float64(self.gain.factor)).astype(np.float32)
+
+    def remarks(self) -> list[str]:
+        """Return what is to be said of it."""
+        return list(filter(None, (levels.told(self.channel), self.gain.remark or self.meter.remark())))
+
+
+def listen(path: Path) -> tuple[Sound, Audio, int]:
+    """Return a recording at its level, the probability of speech in each WINDOW of it, its number of samples."""
+    sound = Sound(path)
+    probabilities, num_samples = speech_probabilities(sound.measured())
+    if sound.gain.factor != 1.0:
+        probabilities, num_samples = speech_probabilities(sound.blocks())
+    return sound, probabilities, num_samples
 
 
 @functools.cache

@@ -9,17 +9,15 @@ import json
 import os
 import re
 import sys
-import tarfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mms_recipes import __version__, audio_files
-from mms_recipes.corpora import paths, segments
+from mms_recipes.corpora import archives, paths, segments
 from mms_recipes.corpora.losses import Losses
 from mms_recipes.corpora.segments import Span
 from mms_recipes.corpora.validation import frames_needed
@@ -44,7 +42,7 @@ EMPTY, TWICE, TOO_LONG = "text empty after normalisation", "a second time in the
 EXPLAINED = 20  # missing files of a split of which is said what lies near them
 
 Say = Callable[[str], None]
-Placed = tuple[Path, int] | str  # where the audio lies and its number of samples, or why it cannot be used
+Placed = audio_files.Placed | str  # the audio, or why it cannot be used
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class SplitSource:
 @dataclass
 class SplitSummary:
     """What was made of a split: kept in ``prepared.json``. ``left_out``: ids by reason, with details where there are
-    any."""
+    any. ``remarks``: ids with what is to be known of their audio, which was used."""
 
     settings: dict[str, str]
     utterances: int = 0
@@ -85,6 +83,8 @@ class SplitSummary:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     words_changed: int = 0  # by more than case and punctuation
     dropped: dict[str, int] = field(default_factory=dict)  # characters that normalisation took out
+    remarks: list[str] = field(default_factory=list)  # on audio that is used
+    is_archive_damaged: bool = False  # then it is prepared again the next time
 
     def leave_out(self, reason: str, what: str) -> None:
         """Note an utterance that is not in the manifest."""
@@ -102,8 +102,9 @@ class SplitSummary:
         """Return the summary in one line."""
         text = f"{self.utterances} utterances, {self.hours:.2f} h"
         for reason, names in self.left_out.items():
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            text += f"; left out, {reason}: {', '.join(names[:5])}{more}"
+            text += f"; left out, {reason}: {_some(names)}"
+        if self.remarks:
+            text += f"; used, but look at their audio, {len(self.remarks)}: {_some(self.remarks)}"
         if self.utterances_with_digits > 0.05 * self.utterances:
             share = 100 * self.utterances_with_digits / self.utterances
             text += f"; {share:.0f} % hold digits: check how {self.settings['normalization']} treats them"
@@ -127,6 +128,7 @@ def prepare_language(
         if (
             old
             and old["settings"] == settings
+            and not old.get("is_archive_damaged")
             and all((folder / f"{split}.{s}").exists() for s in ("tsv", *LABEL_SUFFIXES))
         ):
             say(f"{lang} {split}: finished before, {SplitSummary(**old).line()}")
@@ -191,26 +193,6 @@ def report_damage(summaries: Mapping[str, SplitSummary], allowed: bool) -> int:
     return 0 if allowed else 1
 
 
-def read_archive(archive: Path, wanted: frozenset[str], say: Say) -> Iterator[tuple[str, bytes]]:
-    """Yield (file name, contents) of the wanted files of a tar archive, compressed or not. Nothing is extracted.
-
-    Only regular files count, and only under names that stay inside; others are refused with a line to ``say``. An
-    archive that ends too early or is damaged yields what can be read, and a line says so.
-    """
-    try:
-        with tarfile.open(archive, "r|*") as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                if member.isdir():
-                    continue
-                if not member.isreg() or path.is_absolute() or ".." in path.parts:
-                    say(f"{archive}: refused {member.name!r}: not a regular file inside the archive's folder")
-                elif path.name in wanted and (file := tar.extractfile(member)):
-                    yield path.name, file.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        say(f"{archive}: cannot be read to its end ({error}); get the file again")
-
-
 def _prepare_split(
     folder: Path, lang: str, split: str, source: SplitSource, settings: dict[str, str], threads: int, say: Say
 ) -> SplitSummary:
@@ -232,7 +214,7 @@ def _prepare_split(
             chosen[_free_name(_safe_name(utterance.name), chosen)] = (utterance, words)
         seen.add(utterance.sound)
     wanted = {name: row for name, (row, _) in chosen.items()}
-    audio = _place_audio(folder / "audio" / split, wanted, source.archive, threads, say)
+    audio, summary.is_archive_damaged = _place_audio(folder / "audio" / split, wanted, source.archive, threads, say)
     rows: list[Utterance] = []
     missing: dict[str, float] = {}  # seconds, of segments that end after their recording
     for name, (utterance, words) in chosen.items():
@@ -241,12 +223,15 @@ def _prepare_split(
             if found == MISSING:
                 explained = len(summary.left_out.get(MISSING, ())) < EXPLAINED
                 found = f"not in {source.archive.name}" if source.archive else _absent(utterance, explained)
+                if summary.is_archive_damaged and source.archive:
+                    found = f"{source.archive.name} is damaged"
                 summary.leave_out(MISSING, _described(uid, utterance, found))
             else:
                 summary.leave_out(BROKEN, _described(uid, utterance, found))
         elif split == "train" and frames_needed(letters) > num_frames(found[1]):
             summary.leave_out(TOO_LONG, uid)
         else:
+            summary.remarks += [_described(uid, utterance, remark) for remark in found.remarks]
             rows.append(Utterance(_relative(found[0], folder), found[1], letters, words, uid))
             if utterance.span and (seconds := segments.missing_seconds(utterance.span, found[1])):
                 missing[uid] = seconds
@@ -283,15 +268,19 @@ def _absent(utterance: Source, explained: bool) -> str:
     return f"no file {utterance.audio}" + (f"; {paths.explain(utterance.audio)}" if explained else "")
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def _described(uid: str, utterance: Source, what: str) -> str:
     return f"{uid} ({os.path.basename(utterance.where)}: {what})" if utterance.where else f"{uid} ({what})"
 
 
 def _place_audio(
     folder: Path, wanted: Mapping[str, Source], archive: Path | None, threads: int, say: Say
-) -> dict[str, Placed]:
+) -> tuple[dict[str, Placed], bool]:
     """Make the audio of each name usable: from the file on disk, else from the archive. What is nowhere is not
-    returned."""
+    returned; the second tells whether the archive is damaged."""
     on_disk = {name: row for name, row in wanted.items() if row.audio.is_file()}
     parts: dict[Path, dict[str, Span]] = {}
     for name, row in on_disk.items():
@@ -305,9 +294,22 @@ def _place_audio(
         for cut in pool.map(lambda item: segments.cut(item[0], item[1], folder), parts.items()):
             placed |= cut
     names = {row.audio.name: name for name, row in wanted.items() if name not in placed}
-    if names and archive:
-        for file_name, contents in read_archive(archive, frozenset(names), say):
+    packed = _place_packed(folder, names, archive, say) if names and archive else {}
+    return placed | (packed or {}), packed is None
+
+
+def _place_packed(folder: Path, names: Mapping[str, str], archive: Path, say: Say) -> dict[str, Placed] | None:
+    """Make audio of what an archive holds, by names of its files; None, and no audio, where it is damaged anywhere."""
+    placed: dict[str, Placed] = {}
+    try:
+        for file_name, contents in archives.read(archive, frozenset(names), say):
             placed[names[file_name]] = _place(contents, folder / names[file_name], in_place=False)
+    except archives.DamagedError as error:
+        say(str(error))
+        for made in placed.values():
+            if isinstance(made, audio_files.Placed):
+                made.path.unlink()
+        return None
     return placed
 
 

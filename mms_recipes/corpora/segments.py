@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from mms_recipes import files, recordings
-from mms_recipes.audio_files import AudioError
+from mms_recipes.audio_files import AudioError, Placed
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recordings import Samples
+from mms_recipes.sound import levels
 
 Span = tuple[float, float]  # begin and end, seconds
 SLACK = 0.5  # seconds by which a part may end after its recording: times are rounded, and lossy formats pad
@@ -20,12 +21,12 @@ def name_of(recording: str, span: Span) -> str:
     return f"{recording}_{round(1000 * span[0]):08d}-{round(1000 * span[1]):08d}"
 
 
-def cut(recording: Path, spans: Mapping[str, Span], folder: Path) -> dict[str, tuple[Path, int] | str]:
+def cut(recording: Path, spans: Mapping[str, Span], folder: Path) -> dict[str, Placed | str]:
     """Write the parts of a recording as `folder/<name>.wav`, 16 kHz and mono.
 
     Returns where each lies and its number of samples, or why there is none: its times, or the recording.
     """
-    placed: dict[str, tuple[Path, int] | str] = {}
+    placed: dict[str, Placed | str] = {}
     waiting = sorted(spans, key=lambda name: spans[name])[::-1]
     held: dict[str, list[Samples]] = {}
     end = 0  # samples of the recording that were read
@@ -63,16 +64,19 @@ def _samples(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE)
 
 
-def _write(target: Path, samples: Samples) -> tuple[Path, int] | str:
-    """Write a part as 16-bit wav, made quieter where it would clip."""
+def _write(target: Path, samples: Samples) -> Placed | str:
+    """Write a part as 16-bit wav, at a level that neither clips nor is lost."""
     import soundfile
 
     if not len(samples):
         return "the segment holds no samples"
     wav = io.BytesIO()
-    peak = max(1.0, float(np.abs(samples).max()))
-    soundfile.write(wav, samples / np.float32(peak), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    try:
+        scaled, remark = levels.to_16_bits(samples, target.stem)
+    except AudioError as error:
+        return str(error)
+    soundfile.write(wav, scaled, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.replaced(target, sync=False) as temporary:
         temporary.write_bytes(wav.getvalue())
-    return target, len(samples)
+    return Placed(target, len(samples), (remark,) if remark else ())

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from mms_recipes import audio_files
 from mms_recipes.manifest import SAMPLE_RATE as SAMPLE_RATE
+from mms_recipes.sound import levels
 
 
 def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tensor:
@@ -30,7 +30,12 @@ def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tenso
         remedy = _shard_remedy(path) or "the file was cut or replaced: prepare the corpus again"
         raise ValueError(f"{path}: {len(samples)} samples, but its manifest says {num_samples}; {remedy}")
     source = torch.from_numpy(samples[:, 0])
-    return F.layer_norm(source, source.shape) if normalize else source
+    return standardized(source) if normalize else source
+
+
+def standardized(source: torch.Tensor) -> torch.Tensor:
+    """Return audio (S,) with zero mean and unit variance, as `levels.standardized` says."""
+    return torch.from_numpy(levels.standardized(source.numpy()))
 
 
 def _shard_remedy(path: Path) -> str | None:

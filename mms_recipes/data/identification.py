@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from mms_recipes.data import audio
 from mms_recipes.data.augmentation import Augmentation
@@ -35,7 +34,7 @@ class IdentificationDataset(MixtureDataset):
         source = audio.read_utterance(corpus.utterances.path(row), int(self.num_samples[index]), normalize=False)
         source = self._middle(source) if self.weights is None else self._part(source, (corpus.key, row, before))
         if self.normalize:  # after cropping: as a file of this length would be
-            source = F.layer_norm(source, source.shape)
+            source = audio.standardized(source)
         return {"id": index, "target": self.targets[lang], "source": source}
 
     def _middle(self, source: torch.Tensor) -> torch.Tensor:

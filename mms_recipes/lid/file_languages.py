@@ -24,6 +24,7 @@ from mms_recipes.lid.identifier import Identifier
 from mms_recipes.lid.spans import UNDETERMINED, Span, Window
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recordings import Samples
+from mms_recipes.sound import levels
 from mms_recipes.transcription.outputs import in_order
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class _Listening:
     def _probabilities(self, batch: Sequence[_Part]) -> Sequence[npt.NDArray[np.float64]]:
         sources = [part.sound for part in batch]
         if self.identifier.normalize:  # each window by itself, as a file of that length would be
-            sources = [recordings.normalized(sound) for sound in sources]
+            sources = [levels.standardized(sound) for sound in sources]
         padded, padding = audio.pad([torch.from_numpy(sound) for sound in sources])
         return list(self.choice.probabilities(self.identifier.logits(padded, (~padding).sum(1))))
 

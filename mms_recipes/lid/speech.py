@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from mms_recipes import languages, manifest
 from mms_recipes.corpora import validation
@@ -144,6 +143,6 @@ def middle(speech: Speech, identifier: Identifier, seconds: float) -> Callable[[
         source = read(place)
         start = (len(source) - size) // 2
         source = source[start : start + size]
-        return F.layer_norm(source, source.shape) if identifier.normalize else source
+        return audio.standardized(source) if identifier.normalize else source
 
     return crop

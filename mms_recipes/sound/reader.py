@@ -19,6 +19,7 @@ Samples = npt.NDArray[np.float32]  # (n, channels)
 BLOCK_SECONDS = 10
 RATES = range(100, 2_000_001)  # Hz; what is outside is a damaged header
 NO_HEADER = (".gsm", ".vox")  # libsndfile goes by the name
+COARSE = ("PCM_16", "PCM_S8", "PCM_U8", "ALAW", "ULAW", "GSM610", "IMA_ADPCM", "MS_ADPCM")
 MPEG = "MPEG_LAYER_"
 TOLERANCE = 0.5  # seconds by which a count of MPEG frames may differ from what decodes: decoders drop some at the ends
 _MOST = 1 << 22  # samples of all channels in a block
@@ -59,6 +60,11 @@ class Stream:
     def is_told(self) -> bool:
         """Whether other programs find all of it too, by the length that its header tells."""
         return not self._is_mended and self.length == self.num_read
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether its samples have more than 16 bits."""
+        return self.subtype not in COARSE
 
     def blocks(self, size: int | None = None) -> Iterator[Samples]:
         """Yield samples (n, channels) in order, `size` of each channel at a time (10 s by default), the last fewer."""

@@ -20,6 +20,7 @@ from mms_recipes.data import audio
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recognizer import Recognizer
 from mms_recipes.recordings import Samples
+from mms_recipes.sound import levels
 from mms_recipes.transcription import windows
 from mms_recipes.transcription.windows import Frames
 
@@ -148,20 +149,20 @@ class Listener:
 
     def _pieces(self, job: Job) -> Iterator[Piece]:
         if job.seconds <= self.limits.whole:
-            samples, cut_off = recordings.read(job.path)
+            samples, remarks = recordings.read(job.path)
             self._require_frame(job.path, len(samples))
             if self.recognizer.normalize:
-                samples = recordings.normalized(samples)
-            whole = Piece(job, samples, remark=_remark(cut_off, len(samples)))
+                samples = levels.standardized(samples)
+            whole = Piece(job, samples, remark="; ".join(remarks) or None)
             yield from [whole] if len(samples) <= self.limits.whole * SAMPLE_RATE else self._cut(whole)
             return
         summary = recordings.summarize(job.path)
         self._require_frame(job.path, summary.num_samples)
         spans = self._spans(summary.num_samples)
-        for samples, span in zip(recordings.stretches(job.path, spans), spans, strict=True):
+        for samples, span in zip(recordings.stretches(job.path, spans, summary.channel), spans, strict=True):
             if self.recognizer.normalize:
-                samples = recordings.normalized(samples, summary.mean, summary.variance)
-            remark = _remark(summary.cut_off, summary.num_samples)
+                samples = levels.standardized(samples, summary.mean, summary.variance)
+            remark = "; ".join(summary.remarks) or None
             yield Piece(job, samples, span[0] // self.stride, span == spans[-1], remark)
 
     def _spans(self, num_samples: int) -> list[tuple[int, int]]:
@@ -238,7 +239,3 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := following.result()) is not end:
             following = pool.submit(next, items, end)
             yield item  # type: ignore[misc]
-
-
-def _remark(cut_off: bool, num_samples: int) -> str | None:
-    return f"cut off: its header promises more than {num_samples / SAMPLE_RATE:.1f} s" if cut_off else None

@@ -11,6 +11,7 @@ from mms_recipes.lid import answers, spans
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.recordings import Samples
+from mms_recipes.sound import levels
 from mms_recipes.transcription import routing
 from mms_recipes.transcription.listener import CPU_BATCH_SECONDS, Job
 from mms_recipes.transcription.routing import Route, Routes
@@ -49,7 +50,7 @@ class Router:
             if longest * (len(batch) + 1) > CPU_BATCH_SECONDS * SAMPLE_RATE:  # small enough for any memory
                 yield from self._identify(batch)
                 batch = []
-            batch.append((job, recordings.normalized(samples) if self.identifier.normalize else samples))
+            batch.append((job, levels.standardized(samples) if self.identifier.normalize else samples))
         yield from self._identify(batch)
 
     def _unheard(self, job: Job) -> Route | ValueError:

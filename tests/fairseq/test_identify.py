@@ -21,6 +21,7 @@ from mms_recipes.lid.calibration import Temperature
 from mms_recipes.lid.file_languages import FileLanguage, Options
 from mms_recipes.lid.identifier import Identifier, load_identifier
 from mms_recipes.manifest import Utterance
+from mms_recipes.sound import levels
 from tests.fairseq import lid_models
 from tests.fairseq.lid_models import CLASSES
 
@@ -68,7 +69,7 @@ def test_a_file_is_answered_as_if_it_were_alone(model: Path, tmp_path: Path) -> 
     found = heard(model, paths, window=5.0, batch=7.0, top=5)
     for path, said in zip(paths, found, strict=True):
         assert isinstance(said, FileLanguage) and said.path == path
-        source = torch.from_numpy(recordings.normalized(recordings.read(path)[0]))
+        source = torch.from_numpy(levels.standardized(recordings.read(path)[0]))
         expected = identifier.logits(source[None], torch.tensor([len(source)]))[0].softmax(-1)
         assert dict(said.best) == pytest.approx(dict(zip(CLASSES, expected.tolist(), strict=True)), abs=1e-4)
         assert [share for _, share in said.best] == sorted(dict(said.best).values(), reverse=True)

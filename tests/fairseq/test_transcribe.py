@@ -28,6 +28,7 @@ from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.convolutions import PIECE_FRAMES
 from mms_recipes.models.encoder import FrozenEncoder
 from mms_recipes.recognizer import load_recognizer
+from mms_recipes.sound import levels
 from mms_recipes.sources import Source
 from mms_recipes.transcriber import Transcriber
 from mms_recipes.transcription.listener import Limits
@@ -86,7 +87,7 @@ MIXED = ["fra", "eng", "jpn", "eng", "fra", "jpn", "eng"]
 def alone(checkpoint: Path, path: Path, lang: str) -> str:
     """What the recognizer makes of one file."""
     recognizer = load_recognizer(checkpoint, torch.device("cpu"), [lang])
-    padded, padding = audio.pad([torch.from_numpy(recordings.normalized(recordings.read(path)[0]))])
+    padded, padding = audio.pad([torch.from_numpy(levels.standardized(recordings.read(path)[0]))])
     return recognizer.transcribe(padded, (~padding).sum(1), [lang])[0]
 
 
@@ -281,7 +282,7 @@ def test_a_language_model_decodes_stretches_as_evaluate_decodes_utterances(
     found = Transcriber(adapters, lm=tmp_path / "lms").transcribe(files[:3], ["eng", "jpn", "eng"])
     recognizer = load_recognizer(adapters, torch.device("cpu"), ["eng", "jpn"])
     for transcript in found:
-        source = torch.from_numpy(recordings.normalized(recordings.read(transcript.path)[0]))
+        source = torch.from_numpy(levels.standardized(recordings.read(transcript.path)[0]))
         emissions_BTV, _ = recognizer.emissions(source[None], torch.tensor([len(source)]), [str(transcript.lang)])
         symbols = recognizer.dictionary(str(transcript.lang)).symbols
         space = beam.load_space(tmp_path / "lms" / str(transcript.lang), symbols, words=False)
@@ -319,7 +320,7 @@ def test_auto_sends_each_file_to_the_adapter_of_its_language(adapters: Path, fil
     identifier = mms_recipes.lid.identifier.load_identifier(lid, torch.device("cpu"))
     sound = spans.sound(recordings.read(files[0])[0])
     assert sound is not None
-    source = torch.from_numpy(recordings.normalized(sound))
+    source = torch.from_numpy(levels.standardized(sound))
     probabilities = identifier.logits(source[None], torch.tensor([len(source)])).softmax(-1)[0]
     first = identifier.classes[int(probabilities.argmax())]
     temperature = calibration.Temperature(10.0, 9, "data", "dev", answers.fingerprint(identifier))

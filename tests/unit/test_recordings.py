@@ -11,6 +11,7 @@ import torch
 
 from mms_recipes import recordings
 from mms_recipes.audio_files import AudioError
+from mms_recipes.sound import levels
 
 
 def noise(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -61,8 +62,8 @@ def test_normalizing_is_fairseqs_also_by_the_numbers_of_the_whole(tmp_path: Path
     source = torch.from_numpy(samples)
     expected = torch.nn.functional.layer_norm(source, source.shape).numpy()
     summary = recordings.summarize(tmp_path / "a.wav")
-    np.testing.assert_allclose(recordings.normalized(samples), expected, atol=1e-5)
-    part = recordings.normalized(samples[500:900], summary.mean, summary.variance)
+    np.testing.assert_allclose(levels.standardized(samples), expected, atol=1e-5)
+    part = levels.standardized(samples[500:900], summary.mean, summary.variance)
     np.testing.assert_allclose(part, expected[500:900], atol=1e-5)
 
 

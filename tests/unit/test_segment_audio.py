@@ -323,7 +323,7 @@ def test_broken_recordings_are_named_and_the_rest_is_cut(
             ("empty.wav", "not readable as audio (Format not recognised.)"),
             ("lost.wav", "no such file"),
             ("nan.wav", "samples that are not finite numbers"),
-            ("silent.wav", "no samples"),
+            ("silent.wav", "holds no samples"),
             ("text.mp3", "not readable as audio"),
         ],
         strict=True,

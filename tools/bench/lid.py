@@ -24,12 +24,12 @@ import soundfile
 import torch
 
 import mms_recipes.plugins  # noqa: F401
-from mms_recipes import recordings
 from mms_recipes.lid import answers as lid_answers
 from mms_recipes.lid import file_languages
 from mms_recipes.lid.file_languages import FileLanguage, Options
 from mms_recipes.lid.identifier import load_identifier
 from mms_recipes.manifest import SAMPLE_RATE
+from mms_recipes.sound import levels
 
 transformers: Any = importlib.import_module("transformers")  # an extra; so mypy says the same without it
 # without these most of the time can go to page faults of memory that is freed and taken again
@@ -110,7 +110,7 @@ def hugging_face(model: Path, batch_size: int) -> Runner:
     def read(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for path in paths:  # itself it would start ffmpeg for each file
             samples, rate = soundfile.read(path, dtype="float32")
-            yield {"raw": recordings.normalized(samples), "sampling_rate": rate}
+            yield {"raw": levels.standardized(samples), "sampling_rate": rate}
 
     def run(paths: Sequence[Path]) -> list[str]:
         return [found[0]["label"] for found in pipe(read(paths), top_k=1)]

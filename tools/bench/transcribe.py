@@ -26,11 +26,12 @@ import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
 
-from mms_recipes import adapter_files, checkpoints, config, manifest, recordings
+from mms_recipes import adapter_files, checkpoints, config, manifest
 from mms_recipes.adapter_files import Adapter
 from mms_recipes.conversion import converter
 from mms_recipes.corpora import validation
 from mms_recipes.models.adapters import AdapterStack
+from mms_recipes.sound import levels
 from mms_recipes.transcriber import Transcriber
 
 evaluation: Any = importlib.import_module("evaluation")  # the script beside this one
@@ -197,7 +198,7 @@ class HuggingFace:
                 self.processor.tokenizer.set_target_lang(lang)
                 self.model.load_adapter(lang)
             group = [file for file in files[at : at + batch] if file.lang == lang]
-            audio = [recordings.normalized(soundfile.read(file.path, dtype="float32")[0]) for file in group]
+            audio = [levels.standardized(soundfile.read(file.path, dtype="float32")[0]) for file in group]
             inputs = self.processor(audio, sampling_rate=manifest.SAMPLE_RATE, return_tensors="pt", padding=True)
             ids = self.model(**inputs).logits.argmax(-1)
             lengths = self.model._get_feat_extract_output_lengths(inputs.attention_mask.sum(-1))
