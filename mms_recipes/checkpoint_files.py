@@ -5,7 +5,6 @@ fairseq calls `save` and `copy` in the place of its own (fairseq_compat.save_ato
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,9 @@ def _keep_one_before(target: Path) -> None:
 
 def link(source: Path, target: Path) -> None:
     """Put a hard link to `source` (a copy where there are none) in the place of `target`, in one step."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".link.") as folder:
-        temporary = os.path.join(folder, "checkpoint")
+    with files.replaced(target, sync=False) as temporary:
+        temporary.unlink()
         try:
             os.link(source, temporary)
         except OSError:  # some network and FAT file systems have no hard links
             shutil.copyfile(source, temporary)
-        os.replace(temporary, target)

@@ -7,27 +7,19 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import mms_recipes.plugins  # noqa: F401  (first: it says how to install fairseq, and silences its import)
+import mms_recipes.plugins
 
 # isort: split
 from fairseq.dataclass.configs import FairseqConfig
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+import mms_recipes.command_line  # noqa: F401  (its resolver names the folders of jobs)
 from mms_recipes.models.dense import DenseConfig
 
 PACKAGE = Path(__file__).resolve().parent
 # inside an installed package, or beside it in a checkout
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
-
-
-def shard_folder(num_shards: int, shard: int) -> str:
-    """Where a job of a sweep trains, below the run's folder: in that itself unless languages are split over jobs."""
-    return f"shard_{shard}" if num_shards > 1 else "."
-
-
-# here, not in register(): a job on a cluster's node imports this module, and then reads its folder's name
-OmegaConf.register_new_resolver("shard_folder", shard_folder, replace=True)
 
 
 @dataclass
@@ -179,6 +171,13 @@ def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
             raise ValueError(unknown_key(prefix + key, schema))
         if isinstance(node := cfg._get_node(key), DictConfig) and not (node._is_none() or node._is_missing()):
             refuse_unknown_keys(node, f"{prefix}{key}.")
+
+
+def first_reference(node: Any) -> str:
+    """The first text below `node` that would be read as a reference, or ''."""
+    if isinstance(node, (dict, list)):
+        return next(filter(None, map(first_reference, node.values() if isinstance(node, dict) else node)), "")
+    return node if isinstance(node, str) and "${" in node else ""
 
 
 def refuse_early_preset(overrides: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from mms_recipes import config, runner
+from mms_recipes import command_line, config, runner
 from mms_recipes.evaluation import evaluator
 from mms_recipes.lid import evaluator as lid_evaluator
 from mms_recipes.report import lid_files
@@ -18,6 +18,7 @@ from mms_recipes.report.scores import comparison_table
 config.register()
 
 
+@command_line.typed()
 @hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():

@@ -2,15 +2,20 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from mms_recipes import parsing
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of writing that do not name the file
+
+# `.name.<machine>-<pid>-<random>.tmp`; before 2026-12 `.name.<random>.tmp` and folders `.link.<random>`
+TEMPORARY = re.compile(r"\.(?:.+\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp|link\.[a-z0-9_]{8})")
 
 NAME = re.compile(r"\w[\w.-]*")
 NAME_BYTES = 128  # of 255 that file systems take, with room for what is put around it
@@ -42,7 +47,8 @@ def replaced(path: Path, sync: bool = True) -> Iterator[Path]:
     Without `sync` a machine that crashes may lose the contents: for what is many and quickly made again. Raises OSError
     that names `path` when the disk or the quota is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")  # nodes may share a pid
+    clean(path.parent)
+    temporary = _temporary(path)
     try:
         temporary.touch()
         allowed = temporary.stat().st_mode
@@ -60,6 +66,54 @@ def replaced(path: Path, sync: bool = True) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that tells which process of which machine has it: others see when that one is gone."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+
+
+@functools.cache
+def clean(folder: Path) -> None:
+    """Remove what processes of this machine that were killed while they wrote have left in `folder`; once a process."""
+    for path in _temporaries(folder):
+        found = TEMPORARY.fullmatch(path.name)
+        if found and found["machine"] == _machine() and not Path(f"/proc/{found['pid']}").exists():
+            _remove(path)
+
+
+def clean_own(*folders: Path) -> None:
+    """Remove all that was left half written in folders into which this process alone writes, by whatever machine."""
+    for folder in folders:
+        for path in _temporaries(folder):
+            if TEMPORARY.fullmatch(path.name):
+                _remove(path)
+
+
+def _temporaries(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with files: `.link.*`, as earlier versions left them."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@functools.cache
+def _machine() -> str:
+    """This start of this machine, and its space of process numbers; '0' where there is no /proc: nothing is removed."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return hashlib.sha256(f"{boot}{os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
+    except OSError:
+        return "0"
 
 
 def write_text(path: Path, text: str, sync: bool = True) -> None:

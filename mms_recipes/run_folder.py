@@ -1,5 +1,6 @@
 """A run's folder and the configuration that it was made with: going on with another one is refused."""
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ HELD = ("common.seed",)  # of the free sections
 PLACES = ("task.data", "task.langs", "task.corpora")  # say which data there is
 RECORD = "run.json"
 SHOWN = 6
+MARK = "of_run.txt"  # in a folder of checkpoints outside of the run's: the folder of that
 
 
 def refuse_other_config(cfg: DictConfig, folder: Path) -> None:
@@ -61,6 +63,39 @@ def refuse(cfg: DictConfig, folder: Path, config: Mapping[str, tuple[Any, Any]],
 def _shown(changes: Sequence[str]) -> str:
     more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
     return "; ".join(changes[:SHOWN]) + more
+
+
+def keep_for(folder: Path, save_dir: Path, first: bool) -> None:
+    """Note in a folder of checkpoints that lies outside of the run's `folder` that they are of this run.
+
+    Raises ValueError where they are of another run. `first`: this process is the rank that writes.
+    """
+    folder, save_dir = folder.resolve(), save_dir.resolve()
+    mark, outside = save_dir / MARK, not save_dir.is_relative_to(folder)
+    owner = ""
+    if outside and first and not (save_dir / "checkpoint_last.pt").exists():
+        save_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), mark.open("x", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{folder}\n")
+    if mark.exists():
+        owner = mark.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    elif outside and (save_dir / "checkpoint_last.pt").exists():
+        owner = "one that did not note its folder"
+    if owner in ("", str(folder)) or _was_kept_in(folder, save_dir):  # the folder may have been moved
+        return
+    raise ValueError(
+        f"checkpoint.save_dir={save_dir}: has the checkpoints of another run ({owner}); give each run one of its own, "
+        f"for example checkpoint.save_dir={save_dir}/{folder.name}"
+    )
+
+
+def _was_kept_in(folder: Path, save_dir: Path) -> bool:
+    """Whether the run in `folder` has had its checkpoints in `save_dir` before."""
+    recorded = folder / "config.yaml"
+    if not recorded.exists():
+        return False
+    before = OmegaConf.select(OmegaConf.load(recorded), "checkpoint.save_dir")
+    return isinstance(before, str) and Path(before).resolve() == save_dir
 
 
 def last(cfg: DictConfig, folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """Start a training run: check, record what it is, hand over to fairseq's trainer."""
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from torch.multiprocessing.spawn import ProcessException
 
-from mms_recipes import checkpoints, config, continuation, devices, preflight, run_record, streams
+from mms_recipes import checkpoints, config, continuation, devices, files, preflight, run_record, streams
 from mms_recipes import run_folder as run_folders
 from mms_recipes.cluster import claim, preemption, progress, run_state, signals
 from mms_recipes.data import workers
@@ -95,6 +96,8 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
     config.refuse_unknown_keys(cfg)
     add_defaults(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    if held := config.first_reference(plain):
+        raise ValueError(f"{held}: '${{' in a path cannot be used in training, in quotes either; use a link (ln -s)")
     asked, cfg = cfg, OmegaConf.create(plain)
     cfg.checkpoint.save_dir = str(run_folder / cfg.checkpoint.save_dir)
     if "adapters" in cfg.task:
@@ -105,17 +108,20 @@ def train(cfg: DictConfig, run_folder: Path) -> None:
         if devices.is_first(cfg):
             _train_first(asked, cfg, run_folder)
         else:
+            run_folders.keep_for(run_folder, run_folders.last(asked, run_folder).parent, first=False)
             _train(asked, cfg, run_folder)
 
 
 def _train_first(asked: DictConfig, cfg: DictConfig, run_folder: Path) -> None:
     """Train as the rank that has the folder and tells how it goes."""
     last = run_folders.last(asked, run_folder)
+    run_folders.keep_for(run_folder, last.parent, first=True)
     resuming = last.exists()
     found = _compared(asked, cfg, run_folder)  # before anything is told of this run: it stays what it is
     told = progress.recorded(run_folder, cfg.optimization.max_update, resuming)
     try:
         with claim.claimed(run_folder / run_state.CLAIM, "trained"), told:
+            files.clean_own(run_folder, last.parent, Path(cfg.task.get("adapters", run_folder)))
             checkpoints.mend(last)
             _train(asked, cfg, run_folder, found)
     except signals.Stopped as stopped:
@@ -170,7 +176,7 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continua
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     signals.stop_if_asked()
     try:
-        devices.start(cfg, work)
+        devices.start(cfg, functools.partial(work, run_folder=run_folder))
     except (RuntimeError, OSError, ProcessException) as error:
         signum, lost = signals.asked(), preemption.lost(error)
         by_code = {signals.exit_code(one): one for one in reversed(signals.SIGNALS)}
@@ -199,7 +205,7 @@ def is_done(cfg: DictConfig, last: Path) -> bool:
         return False  # the first rank puts a whole one in its place before the ranks meet
 
 
-def work(cfg: DictConfig) -> None:
+def work(cfg: DictConfig, run_folder: Path) -> None:
     """One worker: fairseq's training loop. Module level and importable, so that Slurm and spawn can start it."""
     import fairseq_cli.train
     from fairseq import checkpoint_utils
@@ -208,7 +214,7 @@ def work(cfg: DictConfig) -> None:
         multiprocessing.set_start_method("fork", force=True)
     devices.quiet_others(cfg)  # importing fairseq_cli in a new process has undone it
     if devices.is_first(cfg):
-        progress.follow(Path(cfg.checkpoint.save_dir).parent)
+        progress.follow(run_folder)
     # with fully_sharded it would have fairscale wrap the model while it is built; the trainer does it (sharding.py)
     fairseq_cli.train.fsdp_enable_wrap = lambda parallel: contextlib.nullcontext()
     fairseq_cli.train.fsdp_wrap = lambda model: model

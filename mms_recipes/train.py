@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from hydra_plugins import mms_recipes_slurm
-from mms_recipes import config, runner
+from mms_recipes import command_line, config, runner
 
 config.register()
 mms_recipes_slurm.register()  # Hydra itself does not find it in an editable installation
@@ -41,6 +41,7 @@ def prepared(arguments: Sequence[str]) -> list[str]:
     return [*(word for word in arguments if word != "--dry-run"), "hydra.launcher.dry_run=true"]
 
 
+@command_line.typed(command_line.with_job_folders)
 @hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")
 def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():

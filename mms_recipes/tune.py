@@ -8,12 +8,13 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from mms_recipes import config, runner
+from mms_recipes import command_line, config, runner
 from mms_recipes.evaluation import tuner
 
 config.register()
 
 
+@command_line.typed()
 @hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="tune")
 def main(cfg: DictConfig) -> None:
     with runner.errors_for_users():

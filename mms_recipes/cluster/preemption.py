@@ -97,10 +97,11 @@ def _lost_worker(said: str) -> Lost | None:
     found = re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (?:exited|is killed by signal: ([\w ]+))", said)
     if found is None:
         return None
-    how = {"Killed": "SIGKILL", "Terminated": "SIGTERM", "Bus error": "SIGBUS"}.get((found[2] or "").strip(), found[2])
-    what = f"data worker (process {found[1]}) ended without a word" + (f" ({how}{_often(how)})" if how else "")
+    names = {"": "most likely SIGKILL", "Killed": "SIGKILL", "Terminated": "SIGTERM", "Bus error": "SIGBUS"}
+    how = names.get((found[2] or "").strip(), found[2])
+    what = f"data worker (process {found[1]}) ended without a word ({how}{_often(how)})"
     return Lost(f"{what}; with fewer of them (dataset.num_workers) less memory is needed", killed=True)
 
 
 def _often(how: str) -> str:
-    return ": the kernel does it when memory runs out" if how == "SIGKILL" else ""
+    return ": the kernel does it when memory runs out" if how.endswith("SIGKILL") else ""

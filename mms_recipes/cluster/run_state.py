@@ -98,7 +98,8 @@ def collect(run: Path) -> list[State]:
     last: dict[Path, tuple[str, Submission | None]] = {
         folder: (job, one) for one in sent for job, folder in one.jobs.items()
     }
-    folders = {*last, *(path.parent.resolve() for path in (*run.glob(f"*/{progress.FILE}"), *run.glob(progress.FILE)))}
+    told = (path for below in ("", "*/", "*/*/") for path in run.glob(below + progress.FILE))  # settings, and shards
+    folders = {*last, *(path.parent.resolve() for path in told)}
     if not folders:
         raise FileNotFoundError(f"{run}: no run here: neither {progress.FILE} nor {SUBMISSIONS}; give outputs/<name>")
     try:

@@ -21,8 +21,8 @@ LAYERS = {
     "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
     "models optimizers origins plugins recognizer sharding tasks conversion.proof formats "
     "evaluation.emission_files evaluation.emissions lid.answers lid.checkpoints lid.identifier",
-    "engine": "cluster config continuation conversion devices evaluation lid model_shapes preflight run_folder "
-    "run_record runner transcriber transcription",
+    "engine": "cluster command_line config continuation conversion devices evaluation lid model_shapes preflight "
+    "run_folder run_record runner transcriber transcription",
     "commands": "convert evaluate identify report.__main__ status train transcribe tune",
 }
 # What each layer may use beyond the standard library and what the layers below it may use.
