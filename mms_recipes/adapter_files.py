@@ -18,7 +18,7 @@ from mms_recipes.formats import stock_checkpoints
 from mms_recipes.formats.checkpoint_contents import UNITS
 from mms_recipes.formats.huggingface import weights
 from mms_recipes.formats.huggingface.reading import is_huggingface
-from mms_recipes.formats.portable import Kind, LanguagePart, OnDemand, Portable
+from mms_recipes.formats.portable import Kind, LanguagePart, OnDemand, Portable, Setting
 from mms_recipes.formats.tensors import require_sound
 from mms_recipes.models.adapters import require_language_state
 from mms_recipes.units import LETTERS, Units
@@ -37,6 +37,7 @@ class Adapter:
     dev_cer: float | None
     tensors: dict[str, torch.Tensor]
     base_path: str = ""  # where its base was
+    base_settings: dict[str, Setting] = field(default_factory=dict)  # portable.settings; none in files before 0.2
     base_beside: str = ""  # the same from the folder of the adapter's file, for folders that are moved together
     code_version: str = __version__
     path: str = ""
@@ -44,13 +45,14 @@ class Adapter:
     licence: str = licences.UNKNOWN  # its base's, as an adapter is made of it
     provenance: list[str] = field(default_factory=list)
 
-    def require_base(self, base_hash: str) -> None:
-        """Raise ValueError unless this adapter was trained on the base with this hash."""
+    def require_base(self, base_hash: str, settings: Mapping[str, Setting] | None = None) -> None:
+        """Raise ValueError unless this adapter was trained on the base with this hash, in these settings."""
         if self.base_hash != base_hash:
             raise ValueError(
                 f"{self.path or 'adapter'}: {self.lang!r} was trained on base {self.base_hash}, but the loaded base is "
                 f"{base_hash}; load the checkpoint it was trained on ({self.base_path})"
             )
+        require_settings(self.base_settings, settings or {}, f"{self.path or 'adapter'}: {self.lang!r}", self.base_path)
 
     @property
     def origin(self) -> licences.Origin:
@@ -66,12 +68,23 @@ class Adapter:
         return LanguagePart(self.tensors, self.letters, self.units.to_text())
 
 
+def require_settings(trained: Mapping[str, Setting], found: Mapping[str, Setting], what: str, base_path: str) -> None:
+    """Raise ValueError where two bases of the same weights differ in a setting that both state."""
+    wrong = next((name for name, value in trained.items() if found.get(name, value) != value), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{what} was trained on a base with {wrong}={trained[wrong]}, but the loaded base has the same weights and "
+            f"{wrong}={found[wrong]}, which changes its output; load the checkpoint it was trained on ({base_path})"
+        )
+
+
 def write_adapter(folder: str | Path, adapter: Adapter, final: Path | None = None) -> Path:
     """Write folder/<lang>.safetensors in one step, so that a reader sees the old file or the new one.
 
     `final`: the folder that `folder` will be moved to.
     """
     described = {name: getattr(adapter, name) for name in ("lang", "base_hash", "num_updates", "dev_cer")}
+    described |= {"base_settings": adapter.base_settings} if adapter.base_settings else {}
     described |= _places(adapter.base_path, Path(final or folder))
     described |= {"licence": adapter.licence, "provenance": adapter.provenance}
     described |= {"letters": adapter.letters, "code_version": adapter.code_version, "format": ADAPTER_FORMAT}
@@ -116,6 +129,7 @@ class _Header(parsing.Schema):
     dev_cer: float | None = None
     base_path: Text = ""
     base_beside: Text = ""
+    base_settings: dict[Text, bool | Text] = pydantic.Field(default={})
     code_version: Text = ""
     units: str = ""
     licence: Text = licences.UNKNOWN
@@ -129,7 +143,8 @@ def read_adapter(path: str | Path) -> Adapter:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # copied, as a mapped file may be written over or cut
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: not an adapter file, or cut off ({error})") from error
     if metadata.pop("format", None) != json.dumps(ADAPTER_FORMAT):
@@ -162,6 +177,9 @@ class Hashed(Protocol):
     @property
     def hash(self) -> str: ...
 
+    @property
+    def settings(self) -> dict[str, Setting]: ...
+
 
 Found = TypeVar("Found", bound=Hashed)
 
@@ -178,7 +196,10 @@ def find_base(
     if given is not None:
         if not Path(given).exists():
             raise FileNotFoundError(f"{given}: not there; give the base of the adapters with {option}")
-        return read(Path(given))
+        found = read(Path(given))
+        if not adapter.base_settings:
+            _require_recorded(adapter, found, read, Path(given))
+        return found
     looked = []
     for path in _candidates(adapter):
         if not path.exists():
@@ -196,6 +217,20 @@ def find_base(
         f"{Path(adapter.path).parent}: the base of these adapters, {adapter.base_hash}, is in none of "
         f"{', '.join(looked) or 'the places that they name'}; if it was moved, give it with {option}"
     )
+
+
+def _require_recorded(adapter: Adapter, found: Found, read: Callable[[Path], Found], given: Path) -> None:
+    """Compare with the base that an adapter of before 0.2 records, where it is there still: it states no settings."""
+    for path in _candidates(adapter):
+        if not path.exists() or path.samefile(given):
+            continue
+        try:
+            recorded = read(path)
+        except (ValueError, OSError):  # what is there now is no base any more, so it says nothing
+            continue
+        if recorded.hash == adapter.base_hash:
+            require_settings(recorded.settings, found.settings, f"{adapter.path}: {adapter.lang!r}", str(path))
+            return
 
 
 def _candidates(adapter: Adapter) -> list[Path]:
@@ -221,7 +256,7 @@ def write_one_file(path: str | Path, base: Base, adapters: Sequence[Adapter]) ->
     if not adapters:
         raise ValueError(f"{path}: no adapters to write")
     for adapter in adapters:
-        adapter.require_base(base.hash)
+        adapter.require_base(base.hash, base.settings)
     model = Portable(
         str(path),
         Kind.lsah,

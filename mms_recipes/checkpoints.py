@@ -24,7 +24,7 @@ from mms_recipes import checkpoint_files, fairseq_compat, licences
 from mms_recipes.formats import checkpoint_contents, fairseq_configs, stock_checkpoints
 from mms_recipes.formats.architecture import require_encoder
 from mms_recipes.formats.huggingface import names, reading
-from mms_recipes.formats.portable import frozen_part, state_hash
+from mms_recipes.formats.portable import Setting, frozen_part, settings, state_hash
 from mms_recipes.formats.tensors import require_sound
 from mms_recipes.formats.torch_files import TorchFile
 from mms_recipes.models.adapters import CTC_HEAD, ENCODER
@@ -172,6 +172,11 @@ class Base:
     def hash(self) -> str:
         """Which base this is: hash of its encoder's weights, whatever file they are in."""
         return state_hash(self.encoder_state)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What else belongs to which base this is: what changes its output with the same weights."""
+        return settings(self.cfg, self.normalize)
 
     def require_head(self) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         """Weight (V, C), bias (V,) and letters of the dense CTC head. Raises ValueError where there is none."""

@@ -17,7 +17,7 @@ from mms_recipes import adapter_files, checkpoints, files, letters, text
 from mms_recipes.decoding.beam import Hypothesis
 from mms_recipes.decoding.greedy import greedy
 from mms_recipes.formats import stock_checkpoints
-from mms_recipes.formats.portable import Kind
+from mms_recipes.formats.portable import Kind, Setting, settings
 from mms_recipes.manifest import SAMPLE_RATE
 from mms_recipes.models.adapters import ADAPTER, AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
@@ -68,6 +68,11 @@ class Recognizer:
     texts: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     @property
+    def base_settings(self) -> dict[str, Setting]:
+        """What else belongs to which base this is (portable.settings)."""
+        return settings(self.encoder.cfg, self.normalize)
+
+    @property
     def dictionaries(self) -> Mapping[str, Dictionary]:
         return self.heads.dictionaries
 
@@ -101,7 +106,7 @@ class Recognizer:
             routing.require(new, self.source, self.path)
             found = {lang: self.source[lang] for lang in new}
             for adapter in found.values():
-                adapter.require_base(self.base_hash)
+                adapter.require_base(self.base_hash, self.base_settings)
             if found:
                 self.heads = self._with(found)
 

@@ -63,7 +63,7 @@ def _load(path: Path, trust: bool) -> Mapping[str, object]:
 def _of_adapters(folder: Path, adapters: Mapping[str, adapter_files.Adapter], found: Portable) -> Portable:
     base_hash, origins = found.hash, []
     for adapter in adapters.values():
-        adapter.require_base(base_hash)
+        adapter.require_base(base_hash, found.settings)
         origins.append(adapter.origin)
     return Portable(
         str(folder),
@@ -104,6 +104,7 @@ def _write_adapters(folder: Path, model: Portable, final: Path) -> None:
         adapter = adapter_files.Adapter(
             lang=lang,
             base_hash=base_hash,
+            base_settings=model.settings,
             letters=part.symbols,
             num_updates=0,
             dev_cer=None,
@@ -264,7 +265,7 @@ def _read_back(model: Portable, written: Path, to: str) -> tuple[Portable, Telle
     if to == "adapters":
         back = _of_adapters(written, adapter_files.read_adapters(written), model)
         return back, lambda lang: proof.by_us(back, lang), "this package"
-    back = reading.read(written)
+    back = reading.read(written, mapped=True)
     return back, *_teller(back, written, to)
 
 

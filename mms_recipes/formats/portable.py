@@ -17,6 +17,12 @@ from mms_recipes import licences
 # of fairseq's have that MMS has not.
 PRETRAINING_PARTS = ("quantizer.", "project_q.", "final_proj.")
 OF_VARIANTS = ("input_quantizer.", "project_inp.", "target_glu.", "_ema")
+# Fields that fit the same weights with other values; what the shapes of weights decide is left out
+OF_OUTPUT = (
+    *("activation_fn", "conv_feature_layers", "conv_pos_groups", "encoder_attention_heads"),
+    *("extractor_mode", "layer_norm_first", "pos_conv_depth"),
+)
+Setting = bool | str
 T = TypeVar("T")
 
 
@@ -97,10 +103,20 @@ class Portable:
         """Which base this is, as checkpoints.Base has it."""
         return state_hash(self.frozen)
 
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What else belongs to which base this is."""
+        return settings(self.cfg, self.normalize)
+
     def adapter_dim(self) -> int:
         """Width of the adapters; 0 without any."""
         tensors = next(iter(self.adapters.values())).tensors if self.adapters else self.encoder
         return next((tensor.shape[1] for name, tensor in tensors.items() if name.endswith("adapter_layer.b_a")), 0)
+
+
+def settings(cfg: Wav2Vec2Config, normalize: bool) -> dict[str, Setting]:
+    """What changes an encoder's output while its weights stay what they are: it belongs to which base this is."""
+    return {"normalize": normalize} | {name: str(cfg[name]) for name in OF_OUTPUT}
 
 
 def frozen_part(encoder: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

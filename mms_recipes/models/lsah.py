@@ -17,6 +17,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import II, MISSING
 
 from mms_recipes import checkpoints, letters, licences
+from mms_recipes.formats.portable import Setting
 from mms_recipes.manifest import SPECIAL_TOKENS
 from mms_recipes.models.adapters import AdapterStack
 from mms_recipes.models.encoder import FrozenEncoder
@@ -79,6 +80,7 @@ class LSAHModel(BaseFairseqModel):
         self.adapters = AdapterStack(langs, head_sizes, len(encoder.layers), encoder.dim, cfg.adapter_dim)
         self.dropout = torch.nn.Dropout(cfg.final_dropout)
         self.base_hash, self.origin = "", licences.Origin()
+        self.base_settings: dict[str, Setting] = {}
 
     @classmethod
     def build_model(cls, cfg: LSAHConfig, task: Any) -> "LSAHModel":
@@ -89,7 +91,7 @@ class LSAHModel(BaseFairseqModel):
         encoder = FrozenEncoder(base.cfg, int(cfg.cache_gb * 1e9), deep_front)
         encoder.load(base.encoder_state, BASE_DTYPES[cfg.base_dtype])
         model = cls(cfg, encoder, task.langs, [len(dictionary) for dictionary in task.dictionaries])
-        model.base_hash, model.origin = base.hash, base.origin
+        model.base_hash, model.base_settings, model.origin = base.hash, base.settings, base.origin
         model.adapters.reset(cfg.seed, cfg.adapter_init)
         if cfg.head_init == "dense":
             model._copy_dense_head(base, task.dictionaries)

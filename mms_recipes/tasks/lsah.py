@@ -140,6 +140,7 @@ class LSAHTask(FinetuningTask):
         adapter = adapter_files.Adapter(
             lang=lang,
             base_hash=model.base_hash,
+            base_settings=model.base_settings,
             letters=list(self.dictionaries[index].symbols),
             num_updates=num_updates,
             dev_cer=self.best_dev_cer[lang],

@@ -3,7 +3,7 @@ another kind is refused with file and place by all that reads it; a file that ch
 """
 
 import copy
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,27 +182,30 @@ def test_values_of_another_kind(tiny: Lab, tmp_path: Path) -> None:
     assert not taken, [(VALUES[int(line.split(".pt")[0])], line) for line in taken]
 
 
-def emissions_stay(source: Path, wav: Path, folder: Path) -> None:
-    """Load a model, write over its file and cut it; the model stays what it was."""
+def emissions_stay(source: Path, wav: Path) -> None:
+    """Load a model, write over its file of weights and cut it; the model stays what it was."""
     import soundfile
 
     import mms_recipes.plugins  # noqa: F401
     from mms_recipes.recognizer import load_recognizer
 
-    path = Path(shutil.copy(source, folder / "model.pt"))
     samples, _ = soundfile.read(wav, dtype="float32")
     given = (torch.from_numpy(samples)[None], torch.tensor([len(samples)]), ["eng"])
-    loaded = load_recognizer(path, torch.device("cpu"), ["eng"])
+    loaded = load_recognizer(source, torch.device("cpu"), ["eng"])
     before, _ = loaded.emissions(*given)
-    with path.open("r+b") as file:
-        file.write(bytes(path.stat().st_size))
+    weights = source / "model.safetensors" if source.is_dir() else source
+    with weights.open("r+b") as file:
+        file.write(bytes(weights.stat().st_size))
     assert torch.equal(before, loaded.emissions(*given)[0])
-    path.open("r+b").truncate(100)
+    os.truncate(weights, 100)
     assert torch.equal(before, loaded.emissions(*given)[0])
 
 
-def test_a_loaded_model_is_not_its_file(tiny: Lab, tmp_path: Path) -> None:
-    ended = commands.call(emissions_stay, tiny.dense, tiny.wav, tmp_path)
+@pytest.mark.parametrize("layout", ["fairseq", "huggingface"])
+def test_a_loaded_model_is_not_its_file(layout: str, tiny: Lab, tmp_path: Path) -> None:
+    converted = commands.run("convert", tiny.dense, tmp_path / "model", "--to", layout)
+    assert converted.code == 0, converted.output
+    ended = commands.call(emissions_stay, tmp_path / "model", tiny.wav)
     assert ended.code == 0, ended.output
 
 

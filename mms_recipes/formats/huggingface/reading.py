@@ -1,6 +1,6 @@
 """Read a folder of Hugging Face's Wav2Vec2 models: pretraining, CTC, MMS's adapters, language identification.
 
-Weights are memory-mapped, and adapters are opened when they are asked for.
+Adapters are opened when they are asked for.
 """
 
 import functools
@@ -31,12 +31,12 @@ def is_huggingface(path: str | Path) -> bool:
     return (Path(path) / "config.json").is_file()
 
 
-def read(folder: str | Path) -> Portable:
+def read(folder: str | Path, mapped: bool = False) -> Portable:
     """Read a model. Raises FileNotFoundError or ValueError: files that are not there, cut off, or of another model."""
     folder = Path(folder)
     config_file = folder / "config.json"
     config = configs.read(config_file)
-    tensors = names.old_weight_norm(weights.read_weights(folder))
+    tensors = names.old_weight_norm(weights.read_weights(folder, mapped))
     kind = _kind(tensors, config, folder)
     model = configs.to_fairseq(config, config_file, quantizer=kind == Kind.pretraining)
     require_sound(tensors, str(folder))

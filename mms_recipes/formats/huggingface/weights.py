@@ -1,6 +1,7 @@
 """Files of tensors in a folder of Hugging Face's: safetensors, or pytorch_model.bin by torch's restricted loader.
 
-All are memory-mapped.
+All are copied into memory of our own: a mapped file may be written over or cut while a model is in use. `mapped` leaves
+them in the file, for one that only this process can change.
 """
 
 import pickle
@@ -23,33 +24,34 @@ class _Index(parsing.Schema):
     weight_map: dict[str, str]
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """All weights of a model's folder, memory-mapped."""
+def read_weights(folder: Path, mapped: bool = False) -> dict[str, torch.Tensor]:
+    """All weights of a model's folder."""
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHTS)}")
     if not file.name.endswith(".index.json"):
-        return read_tensors(file)
+        return read_tensors(file, mapped)
     shards = parsing.read_json(_Index, file).weight_map
     tensors: dict[str, torch.Tensor] = {}
     for shard in sorted(set(shards.values())):
         path = folder / files.plain_name(shard, f"{file}: weight_map", "file")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there, but {file.name} names it; download the whole folder")
-        tensors |= read_tensors(path)
+        tensors |= read_tensors(path, mapped)
     missing = sorted(set(shards) - set(tensors))
     if missing:
         raise ValueError(f"{file}: {missing[0]!r} is in none of the files that it names")
     return tensors
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name from a .safetensors file or, restricted to tensors, from a .bin file; memory-mapped."""
+def read_tensors(path: Path, mapped: bool = False) -> dict[str, torch.Tensor]:
+    """Tensors by name from a .safetensors file or, restricted to tensors, from a .bin file."""
     with whole(path):
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                return tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
     ):
