@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mms_recipes import audio_files, manifest
+from mms_recipes import audio_files, files, manifest
 from mms_recipes.report.runs import Key
 
 _KINDS = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}  # by first bytes; anything else is MPEG
@@ -22,10 +22,11 @@ def find_audio(data: Path, split: str, uids: Mapping[str, Iterable[str]]) -> dic
         raise FileNotFoundError(f"{data}: no such folder; expected that of the manifests, as in data=... of evaluate")
     found: dict[Key, Path] = {}
     for lang, wanted in uids.items():
-        if not (data / lang / f"{split}.tsv").is_file():
+        folder, table = files.inside(data, lang), f"{files.plain_name(split, data, 'split')}.tsv"
+        if not (folder / table).is_file():
             continue
-        rows = manifest.read_manifest(data / lang / f"{split}.tsv")
-        labels = manifest.read_labels(data / lang, split, len(rows))
+        rows = manifest.read_manifest(folder / table)
+        labels = manifest.read_labels(folder, split, len(rows))
         places = {uid: row for row, uid in enumerate(labels.uids)}
         found |= {(lang, uid): rows.path(places[uid]) for uid in wanted if uid in places}
     if not found:

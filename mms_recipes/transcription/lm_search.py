@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mms_recipes import files
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions
 from mms_recipes.decoding.word_times import Timing, Word
@@ -27,11 +28,15 @@ class LMSearch:
         self.folder, self.workers = Path(folder), pool.num_workers(workers)
         self._checked: set[str] = set()
 
+    def _of(self, lang: str) -> Path:
+        """The folder of a language, which may be a class that a model of others named."""
+        return files.inside(self.folder, lang)
+
     def check(self, lang: str, symbols: Sequence[str]) -> None:
         """Raise FileNotFoundError or ValueError unless there is a model for a language's head; it is not loaded."""
         if lang not in self._checked:
             self._options(lang)
-            beam.check_files(self.folder / lang, symbols, language_model.has_lexicon(self.folder / lang))
+            beam.check_files(self._of(lang), symbols, language_model.has_lexicon(self._of(lang)))
             self._checked.add(lang)
 
     def search(
@@ -49,7 +54,7 @@ class LMSearch:
         symbols, by_unit = recognizer.dictionary(lang).symbols, is_character_scored(lang)
         frame_seconds = recognizer.frame_seconds
         self.check(lang, symbols)  # of a language that was identified it is the first time
-        space = beam.load_space(self.folder / lang, symbols, language_model.has_lexicon(self.folder / lang))
+        space = beam.load_space(self._of(lang), symbols, language_model.has_lexicon(self._of(lang)))
         decoder, longest = space.decoder(self._options(lang)), round(SEGMENT_SECONDS / frame_seconds)
         word_end = symbols.index(WORD_END) if WORD_END in symbols else -1
         stretches = [
@@ -76,7 +81,7 @@ class LMSearch:
             yield number, " ".join(filter(None, texts)), joined(timings)
 
     def _options(self, lang: str) -> BeamOptions:
-        tuned: dict[str, Any] = dict(language_model.read_tuned(self.folder / lang))
+        tuned: dict[str, Any] = dict(language_model.read_tuned(self._of(lang)))
         return BeamOptions(**tuned)
 
 

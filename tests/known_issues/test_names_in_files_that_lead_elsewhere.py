@@ -9,6 +9,8 @@ import safetensors.torch
 import torch
 
 from mms_recipes import files
+from mms_recipes.report import players
+from mms_recipes.transcription import lm_search
 from tests.known_issues import commands
 from tests.known_issues.lab import Lab
 
@@ -94,6 +96,15 @@ def test_a_language_in_the_header_of_an_adapter(tiny: Lab, tmp_path: Path) -> No
     safetensors.torch.save_file(tensors, tmp_path / "adapters" / "eng.safetensors", header)
     refused = commands.run("convert", tmp_path / "adapters", tmp_path / "out", "--to", "adapters")
     assert refused.is_refused() and "../eng" in refused.last_line, refused.output
+
+
+def test_a_language_of_a_report_or_a_class_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for lang, split in (("../eng", "test"), ("eng", "../../test")):
+        with pytest.raises(ValueError, match=r"\.\./"):
+            players.find_audio(tmp_path / "data", split, {lang: ["a"]})
+    with pytest.raises(ValueError, match=r"\.\./eng"):
+        lm_search.LMSearch(tmp_path / "data", 1).check("../eng", ["|", "a"])
 
 
 def test_a_file_of_weights_elsewhere(tiny: Lab, tmp_path: Path) -> None:
