@@ -78,10 +78,15 @@ def _draw_many(axes: Any, runs: Sequence[Run], langs: Sequence[str], metric: str
             elinewidth=0.3,
             **_style(number, run),
         )
-    axes.set_xlabel(f"languages, highest rate of {runs[0].name} first")
+    axes.set_xlabel(f"languages, highest rate of {plain(runs[0].name)} first")
     axes.set_ylabel("%, with 95 % interval")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.25)
+
+
+def plain(text: str) -> str:
+    """Return a text that matplotlib writes as it is: without formulas, and not hidden for its first character."""
+    return text.replace("$", r"\$").lstrip("_") or "?"
 
 
 def _errors(rows: Sequence[Any], metric: str) -> list[list[float]]:
@@ -92,4 +97,4 @@ def _errors(rows: Sequence[Any], metric: str) -> list[list[float]]:
 
 
 def _style(number: int, run: Run) -> dict[str, Any]:
-    return {"color": COLOURS[number % len(COLOURS)], "label": run.name}
+    return {"color": COLOURS[number % len(COLOURS)], "label": plain(run.name)}

@@ -14,7 +14,7 @@ import pytest
 
 from mms_recipes.report import __main__ as command
 from tests.unit import test_report_lid as lid
-from tests.unit.evaluations import write_benchmark
+from tests.unit.evaluations import utterance, write_benchmark, write_run
 
 REFRESH = '<meta http-equiv=refresh content="0;url=https://evil.example/">'
 MARKUP = f"'\"></style></script>{REFRESH}<injected-x onerror=alert(1)><b id=injected>" + '" onmouseover="alert(1)'
@@ -127,3 +127,10 @@ def test_the_page_forbids_the_rest(tmp_path: Path) -> None:
     rules = ("default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "base-uri 'none'", "form-action 'none'")
     assert all(rule in head for rule in rules)
     assert "unsafe" not in head
+
+
+def test_a_name_is_no_formula_in_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = write_run(tmp_path / "run", [utterance("eng", "e1", "the cat", "the cat")], name="_$\\frac{$")
+    assert command.main([str(run), "--png", str(tmp_path)]) == 0
+    assert (tmp_path / "cer.png").is_file()
