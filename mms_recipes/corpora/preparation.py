@@ -177,7 +177,13 @@ def finish(out: Path) -> None:
 
 
 def report_damage(summaries: Mapping[str, SplitSummary], allowed: bool) -> int:
-    """Print to stderr what was missing or broken, by split or language and split; return the exit code."""
+    """Print to stderr what was missing or broken, by split or language and split; return the exit code.
+
+    A split of which nothing is left is of no use, whatever is allowed.
+    """
+    if empty := [name for name, summary in summaries.items() if not summary.utterances]:
+        print(f"no utterance is left of {', '.join(empty)}: see above what was left out, and why", file=sys.stderr)
+        return 1
     counts = {name: summary.num_damaged() for name, summary in summaries.items() if summary.is_damaged()}
     if not counts:
         return 0

@@ -112,6 +112,8 @@ def read_table(path: Path, wanted: Wanted) -> Table:
     else:
         columns = _without_header(path, lines, separator)
         rows = lines
+    if not rows:
+        raise ValueError(f"{path}: a header and no rows; expected rows of path and text")
     whole = [columns.row(path, line, cells, separator) for line, cells in rows]
     return Table(whole, f"{columns.spoken()}; separated by {_SEPARATORS[separator]}")
 

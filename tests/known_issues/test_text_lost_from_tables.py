@@ -95,6 +95,13 @@ def test_empty_texts_are_counted_and_named(recordings: Path) -> None:
     assert words(recordings) == ["one"]
 
 
+def test_nothing_is_left(recordings: Path) -> None:
+    refused(prepare(recordings, "t.tsv", "path\ttext\n"), "t.tsv", "no rows")
+    for options in ([], ["--allow-missing"]):
+        ended = prepare(recordings, "t.tsv", "path\ttext\na.wav\t...\nnone.wav\tone\n", *options)
+        refused(ended, "no utterance is left of train", "t.tsv:2", "t.tsv:3")
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
 def test_tables_that_are_not_utf8(recordings: Path, name: str) -> None:
     content = "path{}text\na.wav{}eins\nb.wav{}öfter\n".format(*3 * [{"t.csv": ",", "t.tsv": "\t"}[name]])
