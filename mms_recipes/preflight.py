@@ -1,6 +1,7 @@
 """What is checked before the first update: a run that cannot work stops in seconds and says what to mend."""
 
 import logging
+import math
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def check(cfg: DictConfig, run_folder: Path) -> None:
     """Check device, manifests, base and disk of a training run. Raises ValueError or FileNotFoundError."""
     check_device(cfg)
     check_batch(cfg)
+    check_length(cfg)
     check_manifests(cfg)
     base = check_base(cfg)
     check_disk(run_folder, checkpoint_bytes(cfg, base))
@@ -65,6 +67,21 @@ def check_batch(cfg: DictConfig) -> None:
             )
     if not 0 < cfg.task.min_seconds <= crop:
         raise ValueError(f"task.min_seconds={cfg.task.min_seconds:g}: expected more than 0, at most max_seconds={crop}")
+
+
+def check_length(cfg: DictConfig) -> None:
+    """Refuse settings with which fairseq ends before the first update, or learns in the wrong direction."""
+    settings = cfg.optimization
+    if settings.max_update < 1:
+        raise ValueError(f"optimization.max_update={settings.max_update}: expected 1 or more")
+    for rate in settings.lr:
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"optimization.lr={list(settings.lr)}: expected numbers above 0, such as [0.001]")
+        if rate <= settings.stop_min_lr:
+            raise ValueError(
+                f"optimization.lr={list(settings.lr)} is not above optimization.stop_min_lr={settings.stop_min_lr:g}, "
+                "at which training ends: it would end before the first update; lower stop_min_lr (-1: never)"
+            )
 
 
 def unit_kind(task: DictConfig) -> UnitKind:

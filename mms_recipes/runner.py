@@ -3,13 +3,14 @@
 import contextlib
 import functools
 import logging
+import math
 import multiprocessing
 import os
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,8 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continua
         done, hours = checkpoints.num_updates(last), cfg.optimization.stop_time_hours
         told = f"optimization.stop_time_hours={hours:g} are over after update {done}; with more it goes on"
         raise signals.Stopped(told)
+    if devices.is_first(cfg) and (told := ended_early(cfg, last)):
+        raise signals.Stopped(told, code=1)
     logger.info("done: %s", run_folder)
 
 
@@ -203,6 +206,24 @@ def is_done(cfg: DictConfig, last: Path) -> bool:
         if checkpoints.damage(last) is None:
             raise
         return False  # the first rank puts a whole one in its place before the ranks meet
+
+
+def ended_early(cfg: DictConfig, last: Path) -> str:
+    """What to say of a run that fairseq has ended before its last update; '' where all are done."""
+    if is_done(cfg, last) or cfg.checkpoint.no_save or cfg.checkpoint.no_last_checkpoints:
+        return ""
+    done, epoch = 0, 1
+    if last.exists():
+        done = checkpoints.num_updates(last)
+        epoch = checkpoints.load_checkpoint(last)["extra_state"]["train_iterator"]["epoch"]
+    settings = cfg.optimization
+    if 0 < settings.max_epoch < epoch:
+        why = f"the last epoch is over (optimization.max_epoch={settings.max_epoch})"
+    elif cfg.checkpoint.patience > 0:
+        why = f"dev did not get better in {cfg.checkpoint.patience} validations (checkpoint.patience)"
+    else:
+        why = f"the learning rate is not above optimization.stop_min_lr={settings.stop_min_lr:g}"
+    return f"ended at update {done} of {settings.max_update}: {why}"
 
 
 def work(cfg: DictConfig, run_folder: Path) -> None:
@@ -220,9 +241,22 @@ def work(cfg: DictConfig, run_folder: Path) -> None:
     fairseq_cli.train.fsdp_wrap = lambda model: model
     # fairseq keeps the best score so far on the function: in a sweep the next run would be measured against it
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
+    fairseq_cli.train.validate = _scored(fairseq_cli.train.validate)
     preemption.stop_when_asked()
     with signals.watched(), workers.ended():
         fairseq_cli.train.main(cfg)
+
+
+def _scored(validate: Callable[..., list[float | None]]) -> Callable[..., list[float | None]]:
+    """fairseq's validation, without a score where it is not finite: as a number it would be, or hide, the best."""
+    if hasattr(validate, "__wrapped__"):
+        return validate
+
+    @functools.wraps(validate)
+    def validate_and_check(*args: Any) -> list[float | None]:
+        return [score if score is not None and math.isfinite(score) else None for score in validate(*args)]
+
+    return validate_and_check
 
 
 def experiments() -> str:

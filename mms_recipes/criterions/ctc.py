@@ -113,22 +113,30 @@ class CTCCriterion(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Log loss in bits per utterance and per letter, blank share in percent, and on dev WER and CER in percent."""
+        """Log loss in bits per utterance and per letter, blank share in percent, and on dev WER and CER in percent.
+
+        What nothing was measured of counts for nothing, and is infinite where that is all.
+        """
         total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in (*SUMMED, *DEV_SUMMED)}
-        sentences, tokens, frames = (max(1, total[key]) for key in ("nsentences", "ntokens", "frames"))
-        fairseq_metrics.log_scalar("loss", total["loss"] / sentences / math.log(2), sentences, round=3)
-        fairseq_metrics.log_scalar("letter_loss", total["loss"] / tokens / math.log(2), tokens, round=3)
-        fairseq_metrics.log_scalar("blank_percent", 100 * total["blank_frames"] / frames, frames, round=1)
+        bits = total["loss"] / math.log(2)
+        fairseq_metrics.log_scalar("loss", *_mean(bits, total["nsentences"]), round=3)
+        fairseq_metrics.log_scalar("letter_loss", *_mean(bits, total["ntokens"]), round=3)
+        fairseq_metrics.log_scalar("blank_percent", *_mean(100 * total["blank_frames"], total["frames"]), round=1)
         fairseq_metrics.log_scalar("nsentences", total["nsentences"])
         if total["skipped"]:
             fairseq_metrics.log_scalar_sum("skipped", total["skipped"])
-        for key, errors, length in (("cer", "char_errors", "chars"), ("wer", "word_errors", "words")):
-            if total[length]:
-                fairseq_metrics.log_scalar(key, 100 * total[errors] / total[length], total[length], round=2)
+        if any("chars" in log for log in logging_outputs):
+            fairseq_metrics.log_scalar("cer", *_mean(100 * total["char_errors"], total["chars"]), round=2)
+            fairseq_metrics.log_scalar("wer", *_mean(100 * total["word_errors"], total["words"]), round=2)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def _mean(total: float, count: int) -> tuple[float, int]:
+    """Return what log_scalar takes: a mean and its weight."""
+    return (total / count if count else math.inf), count
 
 
 def _in_order(log: Mapping[str, Any], training: bool) -> dict[str, Any]:

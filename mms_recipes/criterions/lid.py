@@ -82,10 +82,14 @@ class LIDCriterion(FairseqCriterion):
     def reduce_metrics(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
         """Log the loss in bits per utterance and accuracy in percent, on dev also the mean over languages."""
         total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in SUMMED}
-        utterances = total["nsentences"]
-        if utterances:
-            fairseq_metrics.log_scalar("loss", total["loss"] / utterances / math.log(2), utterances, round=3)
-            fairseq_metrics.log_scalar("accuracy", 100 * total["correct"] / utterances, utterances, round=2)
+        utterances = total["nsentences"]  # with none this counts for nothing, and is infinite where that is all
+        loss, accuracy = (
+            (total["loss"] / utterances / math.log(2), 100 * total["correct"] / utterances)
+            if utterances
+            else (math.inf, -math.inf)
+        )
+        fairseq_metrics.log_scalar("loss", loss, utterances, round=3)
+        fairseq_metrics.log_scalar("accuracy", accuracy, utterances, round=2)
         if total["skipped"]:
             fairseq_metrics.log_scalar_sum("skipped", total["skipped"])
         by_class = [log for log in logging_outputs if "class_total" in log]
@@ -100,7 +104,7 @@ class LIDCriterion(FairseqCriterion):
 
 
 def macro_accuracy(meters: Mapping[str, Any]) -> float:
-    """Percent of utterances recognised, the mean over the languages that have any."""
+    """Percent of utterances recognised, the mean over the languages that have any; -inf where none has."""
     correct_L, total_L = (meters[f"_class_{key}"].sum for key in ("correct", "total"))
     there = total_L > 0
-    return round(float(100 * (correct_L[there] / total_L[there]).mean()), 3) if bool(there.any()) else 0.0
+    return round(float(100 * (correct_L[there] / total_L[there]).mean()), 3) if bool(there.any()) else -math.inf

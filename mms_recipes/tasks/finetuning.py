@@ -130,6 +130,7 @@ class FinetuningTask(SpeechTask):
             for lang, counts in zip(self.langs, self.characters, strict=True)
             if counts.reference_length
         }
+        self.warn_of_unscored([lang for lang in self.langs if lang not in rates])
         if not rates:
             return
         progress.tell(now=True, dev_cer=rates)

@@ -136,10 +136,16 @@ class LIDTask(SpeechTask):
         super().post_validate(model, stats, agg)
         correct, total = (agg[f"_class_{key}"].sum.tolist() for key in ("correct", "total"))
         rates = {name: 100 * c / n for name, c, n in zip(self.classes, correct, total, strict=True) if n}
+        dev = next(dataset for split, dataset in self.datasets.items() if split != "train")
+        self.warn_of_unscored(
+            [name for name in map(self.classes.__getitem__, sorted({*dev.targets})) if name not in rates]
+        )
+        if not rates:
+            return
         worst = sorted(rates, key=rates.__getitem__)[:10]
         logger.info(
             "dev accuracy: %.2f %% of utterances, macro %.2f %% over %d languages; worst: %s",
-            stats.get("accuracy", 0.0),  # not there when nothing of dev had a finite loss
+            stats["accuracy"],
             stats["macro_accuracy"],
             len(rates),
             ", ".join(f"{name} {rates[name]:.1f}" for name in worst),

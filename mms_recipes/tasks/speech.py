@@ -1,7 +1,9 @@
 """What all tasks on speech share: batches over a mixture of languages, reproducible steps, what a log line tells."""
 
+import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,7 +20,10 @@ from mms_recipes.cluster import progress
 from mms_recipes.data import workers
 from mms_recipes.data.mixture import MixtureDataset
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+SHOWN = 10  # names in a message
 
 
 @dataclass
@@ -186,6 +191,29 @@ class SpeechTask(FairseqTask):
         self._seconds += seconds
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:
-        """Tell how far the run is. Waiting is told of training alone."""
+        """Tell how far the run is. Waiting is told of training alone.
+
+        Raises ValueError where no dev loss is finite because the model is not: it would replace the checkpoint before.
+        """
+        if not math.isfinite(stats.get("loss", 0.0)):
+            broken = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
+            if broken:
+                raise ValueError(
+                    f"update {stats['num_updates']}: {len(broken)} parameters are not finite ({broken[0]}, ...): the "
+                    "training has diverged. It is not saved, the checkpoint before stays. Usual cause: a learning rate "
+                    "that is too high; lower optimization.lr and go on with accept_changes=true, or give another "
+                    "name=..."
+                )
+            logger.warning("update %d: the dev loss is not finite; it is no score of this update", stats["num_updates"])
         progress.tell(now=True, num_updates=int(stats["num_updates"]))
         self.waiting.restart()
+
+    def warn_of_unscored(self, names: Sequence[str]) -> None:
+        """Name the languages of which no dev utterance has a finite loss."""
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            logger.warning(
+                "no dev utterance of %s has a finite loss: there is no score of it. Usual causes: NaN in its audio "
+                "(check with tools/validate_manifests.py), or a learning rate that is too high",
+                ", ".join(names[:SHOWN]) + more,
+            )
