@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from mms_recipes import checkpoints, manifest, model_shapes
 from mms_recipes.corpora import validation
+from mms_recipes.corpora.problems import REMEDIES, ManifestError
 from mms_recipes.tasks import lid
 from mms_recipes.tasks.finetuning import job_languages
 from mms_recipes.tasks.pretraining import corpus_languages, find_corpora
@@ -103,7 +104,7 @@ def language_folders(task: DictConfig) -> list[str]:
 def check_manifests(cfg: DictConfig) -> None:
     """Validate train and dev of all languages against their dictionaries; raise one ManifestError for all.
 
-    Without labels a language needs no dev split: it is pretraining.
+    Without labels (pretraining) a language needs no dev split, nor where validation is disabled.
     """
     if "," in cfg.dataset.valid_subset:
         raise ValueError(
@@ -116,9 +117,15 @@ def check_manifests(cfg: DictConfig) -> None:
     splits: tuple[str, ...] = (cfg.dataset.train_subset, cfg.dataset.valid_subset)
     rows = sum(_count_rows(folder / lang / f"{split}.tsv") for lang in langs for split in splits)
     groups: dict[tuple[str, ...], list[str]] = {}
+    needed = splits if labelled and not cfg.dataset.disable_validation else splits[:1]
     for lang in langs:
-        there = splits if labelled or (folder / lang / f"{splits[1]}.tsv").exists() else splits[:1]
-        groups.setdefault(there, []).append(lang)
+        has_dev, has_train = ((folder / lang / f"{split}.tsv").exists() for split in reversed(splits))
+        if has_train and not has_dev and splits[1] in needed:
+            raise ManifestError(
+                f"{folder / lang / splits[1]}.tsv: no such file; {REMEDIES['no dev split']}, name another one with "
+                "dataset.valid_subset, or train without any: dataset.disable_validation=true"
+            )
+        groups.setdefault(splits if has_dev else needed, []).append(lang)
     for there, group in groups.items():
         report = validation.validate(
             folder,

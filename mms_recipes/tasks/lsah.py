@@ -58,6 +58,7 @@ class LSAHTask(FinetuningTask):
         model = super().build_model(cfg, from_checkpoint)
         heads = {lang: list(dictionary.symbols) for lang, dictionary in zip(self.langs, self.dictionaries, strict=True)}
         self.state.merge_state_dict({HEADS: heads, BASE_HASH: model.base_hash})
+        self.model = model
         return model
 
     def get_batch_iterator(self, dataset: MixtureDataset, max_tokens: int | None = None, **kwargs: Any) -> Any:
@@ -128,6 +129,13 @@ class LSAHTask(FinetuningTask):
                 self._write(model, lang, int(stats["num_updates"]))
         logger.info("adapters written for %d of %d languages: %s", len(improved), len(self.langs), self.cfg.adapters)
 
+    def post_save(self, checkpoint: str, num_updates: int) -> None:
+        """Without validation no adapter is the best: write all of them with every checkpoint."""
+        if all(split == "train" for split in self.datasets):
+            for lang in self.langs:
+                self._write(self.model, lang, num_updates)
+            logger.info("adapters written for %d languages: %s", len(self.langs), self.cfg.adapters)
+
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """What a resumed run must know beyond the parameters (fairseq asks for it under the class's name)."""
         return {type(self).__name__: {"best_dev_cer": dict(self.best_dev_cer)}}
@@ -143,7 +151,7 @@ class LSAHTask(FinetuningTask):
             base_settings=model.base_settings,
             letters=list(self.dictionaries[index].symbols),
             num_updates=num_updates,
-            dev_cer=self.best_dev_cer[lang],
+            dev_cer=self.best_dev_cer.get(lang),
             tensors=model.adapters.language_state(lang),
             base_path=str(Path(self.cfg.base).resolve()),
             units=self.units[index],
