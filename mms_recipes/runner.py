@@ -216,7 +216,7 @@ def ended_early(cfg: DictConfig, last: Path) -> str:
     done, epoch = 0, 1
     if last.exists():
         done = checkpoints.num_updates(last)
-        epoch = checkpoints.load_checkpoint(last)["extra_state"]["train_iterator"]["epoch"]
+        epoch = checkpoints.load_checkpoint(last, weights=False)["extra_state"]["train_iterator"]["epoch"]
     settings = cfg.optimization
     if 0 < settings.max_epoch < epoch:
         why = f"the last epoch is over (optimization.max_epoch={settings.max_epoch})"
