@@ -14,6 +14,7 @@ import torch
 from fairseq.data import Dictionary
 
 from mms_recipes import adapter_files, checkpoints, files, letters, text
+from mms_recipes.data import audio
 from mms_recipes.decoding.beam import Hypothesis
 from mms_recipes.decoding.greedy import greedy
 from mms_recipes.formats import stock_checkpoints
@@ -129,12 +130,19 @@ class Recognizer:
 
     @torch.inference_mode()
     def emissions(
-        self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str]
+        self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str], ready: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities (B, T, V) in float32 and the number of frames (B,) of padded utterances of S samples."""
+        """Log-probabilities (B, T, V) in float32 and the number of frames (B,) of padded utterances of S samples.
+
+        Audio is at 16 kHz, float32, raw (-1 to 1) or standardised: a model with `normalize` gets each utterance with
+        zero mean and unit variance. `ready`: it is as the model expects it, also where it does not look so, as a window
+        that is standardised by its whole recording. Raises ValueError for a language that is not there.
+        """
         heads = self.heads  # others may take their place meanwhile
         for lang in langs:
             heads.dictionary(lang)
+        if not ready:
+            source_BS = audio.as_expected(source_BS, lengths_B, self.normalize)
         features_BTC, frames_B = self.encoder.features(source_BS, lengths_B)
         if heads.head is not None:
             weight, bias = (tensor.to(features_BTC) for tensor in heads.head)
@@ -147,7 +155,7 @@ class Recognizer:
         return stack.heads(x_BTC, langs_B).float().log_softmax(-1), frames_B
 
     def transcribe(self, source_BS: torch.Tensor, lengths_B: torch.Tensor, langs: Sequence[str]) -> list[str]:
-        """The words of each utterance by greedy decoding."""
+        """The words of each utterance by greedy decoding; audio as in `emissions`, from files see `Transcriber`."""
         emissions_BTV, frames_B = self.emissions(source_BS, lengths_B, langs)
         return [self.words(row, lang) for row, lang in zip(greedy(emissions_BTV, frames_B), langs, strict=True)]
 

@@ -1,5 +1,6 @@
 """Utterances from disk: 16 kHz mono in, float tensors out."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -7,6 +8,10 @@ import torch
 from mms_recipes import audio_files
 from mms_recipes.manifest import SAMPLE_RATE as SAMPLE_RATE
 from mms_recipes.sound import levels
+
+logger = logging.getLogger(__name__)
+
+RAW_VARIANCE, MEAN_TOLERANCE = 0.5, 0.1  # speech at full scale has a variance of about 0.1
 
 
 def read_utterance(path: Path, num_samples: int, normalize: bool) -> torch.Tensor:
@@ -45,6 +50,28 @@ def _shard_remedy(path: Path) -> str | None:
         return None
     fault = audio_files.member_fault(member)
     return f"{fault[1]}; {audio_files.PACK_AGAIN}" if fault else f"restore the shard, or {audio_files.PACK_AGAIN}"
+
+
+def as_expected(source_BS: torch.Tensor, lengths_B: torch.Tensor, normalize: bool) -> torch.Tensor:
+    """Return padded audio as a model expects it: with `normalize` each utterance is standardised that is not yet.
+
+    Raw audio lies within -1 and 1, so its variance is below that of standardised audio. A model without `normalize`
+    takes raw audio; what looks standardised is used, and a warning says so.
+    """
+    result = source_BS
+    for row, length in enumerate(lengths_B.tolist()):
+        source_S = source_BS[row, :length]
+        variance, mean = (float(value) for value in torch.var_mean(source_S.double(), correction=0))
+        if not normalize and variance > RAW_VARIANCE:
+            logger.warning(
+                "audio has variance %.2f, as if it was standardised; this model was trained on raw audio (-1 to 1)",
+                variance,
+            )
+        elif normalize and not (RAW_VARIANCE <= variance <= 1 / RAW_VARIANCE and abs(mean) < MEAN_TOLERANCE):
+            if result is source_BS:
+                result = source_BS.clone()
+            result[row, :length] = standardized(source_S.float().cpu()).to(result)
+    return result
 
 
 def pad(sources: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -70,7 +70,7 @@ def blocks(
     emissions: list[np.ndarray] = []
     for batch in batches(np.argsort(-sizes.astype(np.int64), kind="stable"), sizes, max_samples):
         padded, lengths = read_batch(recognizer, {lang: split}, [(lang, row) for row in batch])
-        emissions_BTV, frames_B = recognizer.emissions(padded, lengths, [lang] * len(batch))
+        emissions_BTV, frames_B = recognizer.emissions(padded, lengths, [lang] * len(batch), ready=True)
         emissions_BTV = emissions_BTV[:, :, :units].cpu()  # a language's head may be narrower than the stack of all
         emissions += [e[:t].numpy().copy() for e, t in zip(emissions_BTV, frames_B.tolist(), strict=True)]
         rows += batch.tolist()

@@ -165,7 +165,7 @@ def _score_batch(
 ) -> Iterator[UtteranceScore]:
     padded, lengths = emissions.read_batch(recognizer, splits, chosen)
     langs = [lang for lang, _ in chosen]
-    emissions_BTV, frames_B = recognizer.emissions(padded, lengths, langs)
+    emissions_BTV, frames_B = recognizer.emissions(padded, lengths, langs, ready=True)
     hypotheses = [recognizer.words(row, lang) for row, lang in zip(greedy(emissions_BTV, frames_B), langs, strict=True)]
     timings = _time_best_paths(recognizer, emissions_BTV, frames_B, langs) if timed else [None] * len(chosen)
     for (lang, row), hypothesis, timing in zip(chosen, hypotheses, timings, strict=True):

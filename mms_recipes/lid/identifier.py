@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mms_recipes.data import audio
 from mms_recipes.lid import checkpoints as lid_checkpoints
 from mms_recipes.models.adapters import of_one_language
 from mms_recipes.models.encoder import AfterBlock, FrozenEncoder
@@ -36,6 +37,7 @@ class Identifier:
     def logits(self, source_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Logits (B, L) in float32, on the model's device, of padded utterances of lengths_B samples (16 kHz).
 
+        Audio is raw (-1 to 1) or standardised, as in `Recognizer.emissions`.
         An utterance's logits do not depend on the others of the batch. Raises ValueError when one is too short.
         """
         shortest = int(lengths_B.min())
@@ -44,6 +46,7 @@ class Identifier:
                 f"{shortest} samples, shorter than what the model looks at at a time ({self.min_samples} samples, "
                 f"{self.min_samples / 16:g} ms); leave it out, or give more audio"
             )
+        source_BS = audio.as_expected(source_BS, lengths_B, self.normalize)
         features_BTC, frames_B = self.encoder.features(source_BS, lengths_B)
         x_BTC = self.encoder.context(features_BTC, frames_B, self.after_block)
         padded_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device) >= frames_B.unsqueeze(1)

@@ -217,7 +217,7 @@ class Listener:
     def _frames(self, pieces: Sequence[Piece]) -> list[Frames | AudioError]:
         padded, padding = audio.pad([torch.from_numpy(piece.samples) for piece in pieces])
         langs = [piece.job.lang for piece in pieces]
-        emissions_BTV, frames_B = self.recognizer.emissions(padded, (~padding).sum(1), langs)
+        emissions_BTV, frames_B = self.recognizer.emissions(padded, (~padding).sum(1), langs, ready=True)
         scores_BT, path_BT = (tensor.cpu().numpy() for tensor in emissions_BTV.max(-1))
         found: list[Frames | AudioError] = []
         for row, (lang, frames) in enumerate(zip(langs, frames_B.tolist(), strict=True)):

@@ -6,7 +6,9 @@ import shutil
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.known_issues import commands
 from tests.known_issues.lab import Lab
@@ -57,6 +59,33 @@ def test_pipes_sockets_devices_and_what_is_no_audio(tiny: Lab, tmp_path: Path, c
     for name in ("pipe.wav: a named pipe", "s.wav: ", "/dev/zero: a device", "/dev/null: a device"):
         assert name in found.output
     assert "5 of 6 files could not be used" in found.output and "\x1b" not in found.output
+
+
+def _cut_after_its_first_reading(command: str, arguments: tuple[str, ...], share: float) -> object:
+    from mms_recipes import recordings
+
+    real = recordings.summarize
+
+    def then_cut(path: Path) -> recordings.Summary:
+        found = real(path)
+        os.truncate(path, int(os.path.getsize(path) * share))
+        return found
+
+    recordings.summarize = then_cut
+    return commands.as_typed(command, arguments)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.0, 1.5])
+def test_a_recording_that_changes_between_two_readings(tiny: Lab, tmp_path: Path, share: float) -> None:
+    samples, rate = soundfile.read(tiny.wav, dtype="float32")
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 30), rate)
+    shutil.copy(tiny.wav, tmp_path / "short.wav")
+    out = tmp_path / "o.txt"
+    arguments = [tmp_path / "long.wav", tmp_path / "short.wav", "--checkpoint", tiny.adapters, "--lang", "eng"]
+    arguments += ["--out", out, "--whole-seconds", 2, "--window-seconds", 16]
+    found = commands.call(_cut_after_its_first_reading, "transcribe", tuple(map(str, arguments)), share)
+    assert "Traceback" not in found.output and f"{tmp_path}/short.wav\t" in out.read_text()
+    assert found.code == (0 if share > 1 else 1) and ("long.wav: " in found.output) == (share < 1)
 
 
 def test_a_list_that_is_none_is_told(tiny: Lab, tmp_path: Path) -> None:
