@@ -123,6 +123,13 @@ class EvaluateConfig(ScoringConfig):
         metadata={"help": "fleurs102, fleurs61 or fleurs54: languages, rates and text rules of the paper's benchmark"},
     )
     word_times: bool = field(default=True, metadata={"help": "write when each word was said and how sure the model is"})
+    calibrate: str | None = field(
+        default=None,
+        metadata={
+            "help": "split (dev) to fit first how likely transcripts are right; kept beside the model, where "
+            "evaluate and transcribe find it"
+        },
+    )
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     lid: IdentificationConfig | None = field(
         default=None, metadata={"help": "set where the model identifies languages, see configs/benchmark/lid.yaml"}

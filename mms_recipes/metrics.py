@@ -135,3 +135,17 @@ def macro(rates: Iterable[float]) -> float:
     if not listed:
         raise ValueError("no language to average over")
     return sum(listed) / len(listed)
+
+
+def ranking(sure_N: npt.NDArray[np.floating], bad_N: npt.NDArray[np.bool_]) -> float | None:
+    """Return how often a bad utterance is less sure than a good one (area under the ROC curve); ties count half.
+
+    None where all are good or all are bad.
+    """
+    bad, good = int(bad_N.sum()), int((~bad_N).sum())
+    if not bad or not good:
+        return None
+    _, places_N, counts = np.unique(sure_N, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks_N = ((last - counts + 1 + last) / 2)[places_N]  # the mean rank of those that are equal
+    return float((ranks_N[~bad_N].sum() - good * (good + 1) / 2) / (bad * good))

@@ -43,6 +43,13 @@ class Heads:
     adapters: AdapterStack | None = None
     head: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def head_of(self, lang: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (V, C) and bias (V,) of a language's head."""
+        if self.head is not None:
+            return self.head
+        assert self.adapters is not None
+        return self.adapters.head(lang)
+
     def dictionary(self, lang: str) -> Dictionary:
         """The letters of a language's head. Raises ValueError when there is no adapter for it."""
         found = self.dictionaries.get("", self.dictionaries.get(lang))

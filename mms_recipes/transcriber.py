@@ -12,6 +12,7 @@ from typing import Any
 
 import mms_recipes.plugins  # noqa: F401  (first: it silences fairseq's import)
 from mms_recipes import devices, languages, recordings, unicode_forms
+from mms_recipes.calibrated import BEAM, GREEDY, Confidence
 from mms_recipes.decoding import word_times
 from mms_recipes.decoding.word_times import Timing
 from mms_recipes.recognizer import Heads, Recognizer, open_recognizer
@@ -64,6 +65,7 @@ class Transcriber:
         self.recognizer: Recognizer = open_recognizer(checkpoint, self.device, base)
         fallback = self.routes.fallback
         self._require([*self.routes.preferred, *([fallback] if fallback and fallback != routing.NEAREST else [])])
+        self._confidence = Confidence(checkpoint, GREEDY if lm is None else BEAM)
         self._search = None
         if lm is not None:
             from mms_recipes.transcription.lm_search import LMSearch  # takes time to import, and an extra
@@ -190,11 +192,11 @@ class Transcriber:
             elif self._search:
                 for_search[number] = heard
             else:
-                yield number, _transcript(job, heard, *self._best_path(job.lang, heard), routed.get(number))
+                yield number, self._transcript(job, heard, *self._best_path(job.lang, heard), routed.get(number))
         if listener.limits != limits:
             self.limits = listener.limits  # smaller ones: memory ran out
         for number, text, timing in self._searched(by_number, for_search, advance):
-            yield number, _transcript(by_number[number], for_search[number], text, timing, routed.get(number))
+            yield number, self._transcript(by_number[number], for_search[number], text, timing, routed.get(number))
 
     def _faults(self, langs: Collection[str]) -> dict[str, str]:
         """Make languages that were identified ready; return what is wrong with those that cannot be."""
@@ -230,6 +232,21 @@ class Transcriber:
             assert self._search is not None
             yield from self._search.search(self.recognizer, lang, of_lang, advance)
 
+    def _transcript(self, job: Job, heard: Heard, text: str, timing: Timing, route: Route | None) -> Transcript:
+        remarks = [remark for remark in (route and route.remark, heard.remark) if remark]
+        timing = self._confidence.of(self.recognizer, job.lang, timing)
+        return Transcript(
+            job.path,
+            job.lang,
+            unicode_forms.composed(text),
+            heard.seconds,
+            timing.score,
+            timing.confidence,
+            word_times.composed(timing.words),
+            route.probability if route else None,
+            "; ".join(remarks) or None,
+        )
+
 
 def _open_again(options: dict[str, Any], heads: Heads, base_hash: str) -> Transcriber:
     """Return the Transcriber that was pickled. Raises ValueError when its base is not there as it was."""
@@ -238,17 +255,3 @@ def _open_again(options: dict[str, Any], heads: Heads, base_hash: str) -> Transc
         raise ValueError(f"{options['checkpoint']}: its base is another than when this Transcriber was pickled")
     found.recognizer.heads = heads
     return found
-
-
-def _transcript(job: Job, heard: Heard, text: str, timing: Timing, route: Route | None) -> Transcript:
-    remarks = [remark for remark in (route and route.remark, heard.remark) if remark]
-    return Transcript(
-        job.path,
-        job.lang,
-        unicode_forms.composed(text),
-        heard.seconds,
-        timing.confidence,
-        word_times.composed(timing.words),
-        route.probability if route else None,
-        "; ".join(remarks) or None,
-    )

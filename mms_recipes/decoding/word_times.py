@@ -1,11 +1,11 @@
-"""Times and confidence of the words of a hypothesis, from its best CTC path over the emissions.
+"""Times and scores of the words of a hypothesis, from its best CTC path over the emissions.
 
 A path names a unit or blank for every frame; runs of one unit are one letter. A word lasts from the first to the last
 frame of its letters: CTC models tend to emit a letter in one or two frames within its sound, so words look short.
 
-Confidence is exp of the mean log-probability that the model gives to the path: of a word, over the frames of its
-letters, without blanks and the word mark; of an utterance, over all its frames, so that one without letters has it too.
-It is of the acoustic model alone, also after a search with a language model.
+A score is exp of the mean log-probability that the model gives to the path: of a word, over the frames of its letters,
+without blanks and the word mark; of an utterance, over all its frames, so that one without letters has it too. It is of
+the acoustic model alone, also after a search with a language model, and no probability: `calibrated` makes one of it.
 """
 
 import itertools
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mms_recipes import unicode_forms
+from mms_recipes.decoding.confidence import DOUBTFUL, LETTER, WORD, Calibration, Evidence, word_features
 from mms_recipes.decoding.greedy import BLANK
 from mms_recipes.text import WORD_END
 
@@ -25,19 +26,30 @@ Path = npt.NDArray[np.int64]
 
 
 class Word(NamedTuple):
-    """A word of a hypothesis; `start` and `end` in seconds, the end not included, `confidence` in 0 to 1."""
+    """A word of a hypothesis; `start` and `end` in seconds, the end not included.
+
+    `score` and `weakest`, the probability of its least probable letter, are 0 to 1. `confidence` is the probability
+    that the word is right, None where no calibration was fitted.
+    """
 
     text: str
     start: float
     end: float
-    confidence: float
+    score: float
+    weakest: float = 1.0
+    confidence: float | None = None
 
 
 class Timing(NamedTuple):
-    """The words of an utterance in order, and its confidence; None when it has no frame or no path."""
+    """The words of an utterance in order; score and evidence are None when it has no frame or no path.
+
+    `confidence` is the share of its letters that is probably right, None where no calibration was fitted.
+    """
 
     words: list[Word]
-    confidence: float | None
+    score: float | None
+    evidence: Evidence | None = None
+    confidence: float | None = None
 
 
 class _Run(NamedTuple):
@@ -58,7 +70,7 @@ def time_hypothesis(
 ) -> Timing:
     """Align the unit ids of a hypothesis with its log-probabilities (frames, units) and time its words.
 
-    No words and no confidence when its units do not fit into the frames. See `time_path`.
+    No words and no score when its units do not fit into the frames. See `time_path`.
     """
     path_T = align(emissions_TV, _without_outer_marks(units, symbols))
     if path_T is None:
@@ -73,8 +85,8 @@ def composed(words: Sequence[Word]) -> list[Word]:
     for word in words:
         both = unicode_forms.composed(found[-1].text + word.text) if found and len(found[-1].text) == 1 else ""
         if len(both) == len(word.text) == 1:
-            sure = min(found[-1].confidence, word.confidence)
-            found[-1] = found[-1]._replace(text=both, end=word.end, confidence=sure)
+            one = min(found[-1], word, key=lambda item: item.score)
+            found[-1] = one._replace(text=both, start=found[-1].start, end=word.end)
         else:
             found.append(word._replace(text=unicode_forms.composed(word.text)))
     return found
@@ -159,7 +171,35 @@ def time_path(
     timed = [_word(runs, scores_T, frame_seconds) for runs in items]
     if words is not None and not by_unit and len(words) == len(timed):  # a lexicon may spell them otherwise
         timed = [item._replace(text=word) for item, word in zip(timed, words, strict=True)]
-    return Timing(timed, math.exp(scores_T.mean()))
+    return Timing(timed, math.exp(scores_T.mean()), _evidence(path_T, scores_T, spelt, frame_seconds))
+
+
+def calibrated(timing: Timing, calibration: Calibration | None, by_unit: bool) -> Timing:
+    """Return a timing with the confidence of the utterance and of its words; as it is without a calibration."""
+    if calibration is None or timing.evidence is None:
+        return timing
+    sure = calibration.of_utterance(timing.evidence)
+    regression = calibration.items.get(LETTER if by_unit else WORD)
+    words = timing.words
+    if regression and words:
+        features_NF = np.stack([word_features(word.score, word.weakest, len(word.text), sure) for word in words])
+        words = [word._replace(confidence=p) for word, p in zip(words, regression(features_NF).tolist(), strict=True)]
+    return timing._replace(words=words, confidence=sure)
+
+
+def _evidence(path_T: Path, scores_T: Floats, spelt: Sequence[Sequence[_Run]], frame_seconds: float) -> Evidence:
+    best = [float(scores_T[run.begin : run.end].max()) for runs in spelt for run in runs]
+    inside = [scores_T[run.begin : run.end] for runs in spelt for run in runs]
+    return Evidence(
+        seconds=len(path_T) * frame_seconds,
+        frames=len(path_T),
+        score=float(scores_T.sum(dtype=np.float64)),
+        blank_score=float(scores_T[path_T == BLANK].sum(dtype=np.float64)),
+        letters=len(best),
+        letter_frames=sum(map(len, inside)),
+        letter_score=float(sum(part.sum(dtype=np.float64) for part in inside)),
+        doubtful=sum(score < math.log(DOUBTFUL) for score in best),
+    )
 
 
 def _spelt(path_T: Path, symbols: Sequence[str]) -> list[list[_Run]]:
@@ -181,4 +221,6 @@ def _spelt(path_T: Path, symbols: Sequence[str]) -> list[list[_Run]]:
 def _word(runs: list[_Run], scores_T: Floats, frame_seconds: float) -> Word:
     scores = np.concatenate([scores_T[run.begin : run.end] for run in runs])
     text = "".join(run.letters for run in runs)
-    return Word(text, runs[0].begin * frame_seconds, runs[-1].end * frame_seconds, math.exp(scores.mean()))
+    weakest = min(float(scores_T[run.begin : run.end].max()) for run in runs)
+    begin, end = runs[0].begin * frame_seconds, runs[-1].end * frame_seconds
+    return Word(text, begin, end, math.exp(scores.mean()), math.exp(weakest))

@@ -35,6 +35,10 @@ class Split:
         if empty:
             logger.warning("%s: %d of %d references are empty", self.labels.words.file, empty, len(self.utterances))
 
+    def read(self, row: int, normalize: bool) -> torch.Tensor:
+        """Read the audio of an utterance: float32 (S,), standardised if `normalize`."""
+        return audio.read_utterance(self.utterances.path(row), int(self.utterances.num_samples[row]), normalize)
+
 
 def batches(order: np.ndarray, sizes: np.ndarray, max_samples: int) -> Iterator[np.ndarray]:
     """Yield `order`, indices of utterances from the longest to the shortest, in batches.
@@ -53,10 +57,7 @@ def read_batch(
     recognizer: Recognizer, splits: dict[str, Split], chosen: list[tuple[str, int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Padded audio (B, S) of utterances and their lengths (B,)."""
-    tables = [splits[lang].utterances for lang, _ in chosen]
-    pairs = list(zip(tables, (row for _, row in chosen), strict=True))
-    sources = [audio.read_utterance(t.path(row), int(t.num_samples[row]), recognizer.normalize) for t, row in pairs]
-    padded, padding = audio.pad(sources)
+    padded, padding = audio.pad([splits[lang].read(row, recognizer.normalize) for lang, row in chosen])
     return padded, (~padding).sum(1)
 
 

@@ -23,7 +23,7 @@ from mms_recipes.corpora import validation
 from mms_recipes.decoding import beam, language_model, pool, tuning
 from mms_recipes.decoding.beam import BeamOptions
 from mms_recipes.decoding.tuning import Axis, Point
-from mms_recipes.evaluation import checks, emission_files, evaluator, sweep
+from mms_recipes.evaluation import checks, emission_files, evaluator, recognition, sweep
 from mms_recipes.evaluation.emissions import Split
 from mms_recipes.evaluation.sweep import Errors, Sweep
 from mms_recipes.manifest import SAMPLE_RATE
@@ -47,7 +47,7 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     """
     config.require(cfg, MANDATORY, "tune")
     config.refuse_unknown_keys(cfg)
-    if cfg.decoding.search not in (evaluator.EITHER_LM, evaluator.WORD_LM, evaluator.LETTER_LM):
+    if cfg.decoding.search not in (recognition.EITHER_LM, recognition.WORD_LM, recognition.LETTER_LM):
         raise ValueError(f"tune: decoding.search is {cfg.decoding.search!r}, which has no weights; give decoding=lm")
     if cfg.split == "test":
         logger.warning("tuning on test: error rates of test say nothing any more; tune on dev")
@@ -55,7 +55,7 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     langs = languages.resolve(cfg.langs) if cfg.langs else validation.find_languages(data, [cfg.split])
     expected = {lang: len(manifest.read_manifest(data / lang / f"{cfg.split}.tsv")) for lang in langs}
     langs = languages.shard(langs, cfg.num_shards, cfg.shard)
-    words = {lang: evaluator.searches_words(cfg.decoding.search, models / lang) for lang in langs}
+    words = {lang: recognition.searches_words(cfg.decoding.search, models / lang) for lang in langs}
     given = {kind: (_options(cfg, kind), _axes(cfg, kind)) for kind in set(words.values())}
     pool.num_workers(cfg.decoding.workers)
     recognizer, splits = evaluator.open_model(cfg, langs)

@@ -186,6 +186,11 @@ class AdapterStack(nn.Module):
         state |= {CTC_HEAD + "weight": self.heads.weight[rows], CTC_HEAD + "bias": self.heads.bias[rows]}
         return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in state.items()}
 
+    def head(self, lang: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (V, C) and bias (V,) of a language's head."""
+        own = self.heads.rows(self.langs.index(lang))
+        return self.heads.weight[own], self.heads.bias[own]
+
     @torch.no_grad()
     def load_language_state(self, lang: str, state: dict[str, torch.Tensor]) -> None:
         """Put one language's tensors in place. Raises ValueError when names or shapes are not this stack's."""

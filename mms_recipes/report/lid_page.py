@@ -10,11 +10,10 @@ from typing import Any
 from mms_recipes import __version__, files, languages
 from mms_recipes.lid.scores import MICRO
 from mms_recipes.metrics import MACRO
-from mms_recipes.report import beside, charts, differences, document, lid_answers, lid_tables, tables
+from mms_recipes.report import beside, charts, differences, document, lid_answers, lid_tables, reliability, tables
 from mms_recipes.report.lid_runs import LidRun
 
 PICTURE = "confusion.png"  # in the folder of a run
-_SIDE, _EDGE = 300, 48  # of the picture of calibration
 
 
 def write_page(out: Path, runs: Sequence[LidRun]) -> None:
@@ -187,36 +186,13 @@ def _calibration(runs: Sequence[LidRun]) -> str:
                 f", {sure['calibrated_error']:.2f} % with temperature {fitted['temperature']:.3f}, fitted on "
                 f"{fitted['utterances']:,} utterances of {escape(fitted['split'])}"
             )
-        shapes = "".join(
-            f'<g class="r{number}">{"".join(_dot(one, title, total) for one in sure[f"{name}_bins"])}</g>'
-            for number, (name, title) in enumerate(curves.items())
-        )
+        drawing = reliability.svg({title: sure[f"{name}_bins"] for name, title in curves.items()}, total, "calibration")
         heading = f"<h4>{escape(run.name)}</h4>" if len(runs) > 1 else ""
-        drawn += (
-            f'<figure>{heading}<p>{said}.</p><p class="key">{key}</p><svg class="overview" role="img" viewBox='
-            f'"0 -8 {_EDGE + _SIDE + 20} {_SIDE + 32}" aria-labelledby="calibration">{_AXES}{shapes}</svg></figure>'
-        )
+        drawn += f'<figure>{heading}<p>{said}.</p><p class="key">{key}</p>{drawing}</figure>'
     return (
         "<h2 id='calibration'>Calibration</h2><p>Across: how sure the model is; upward: the share that is right; the "
         f'line: as sure as right; a larger dot stands for more answers.</p><div class="figures">{drawn}</div>'
     )
-
-
-def _dot(one: lid_tables.Row, title: str, total: int) -> str:
-    """Draw a bin of answers; its area is their share."""
-    x, y = _EDGE + one["confidence"] * _SIDE, _SIDE - one["accuracy"] * _SIDE
-    told = f"{title}: {one['utterances']:,} answers {100 * one['confidence']:.1f} % sure, "
-    told += f"{100 * one['accuracy']:.1f} % right"
-    size = 2.5 + 5 * (one["utterances"] / total) ** 0.5
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"><title>{told}</title></circle>'
-
-
-_AXES = f'<path class="g" d="M{_EDGE} {_SIDE}H{_EDGE + _SIDE}M{_EDGE} {_SIDE}V0M{_EDGE} {_SIDE}L{_EDGE + _SIDE} 0"/>'
-_AXES += "".join(
-    f'<text x="{_EDGE + tick * _SIDE // 100}" y="{_SIDE + 18}" text-anchor="middle">{tick} %</text>'
-    f'<text x="{_EDGE - 5}" y="{_SIDE - tick * _SIDE // 100 + 4}" text-anchor="end">{tick} %</text>'
-    for tick in (0, 50, 100)
-)
 
 
 def _confusions(runs: Sequence[LidRun], names: Mapping[str, str]) -> str:

@@ -8,7 +8,17 @@ from html import escape
 from pathlib import Path
 
 from mms_recipes import __version__, files, languages
-from mms_recipes.report import beside, charts, confusions, differences, document, players, tables, utterances
+from mms_recipes.report import (
+    beside,
+    charts,
+    confusions,
+    differences,
+    document,
+    players,
+    reliability,
+    tables,
+    utterances,
+)
 from mms_recipes.report.confusions import Confusion
 from mms_recipes.report.runs import Key, Run, Word, read_words
 
@@ -74,6 +84,7 @@ def _document(
             "<h2 id='by-language'>By language</h2>",
             _explained(runs),
             tables.scores(runs, langs, names, apart),
+            _confidence(runs),
             "<h2>Most frequent confusions, all languages</h2>",
             *(
                 tables.most_confused(heading, runs, _total(runs, counters, unit), CONFUSIONS)
@@ -111,6 +122,30 @@ def _benchmark(benchmark: beside.Benchmark | None) -> str:
     said = f"{benchmark['title']} {benchmark['split']}: {benchmark['rule']}. Texts: {benchmark['text']}."
     rules = f"<p>{escape(said)}</p>"
     return f'<section class="benchmark {differs}"><h2>Benchmark</h2>{rules}{document.verdict(benchmark)}</section>'
+
+
+def _confidence(runs: Sequence[Run]) -> str:
+    """Draw how much of what is so sure is right, of the runs whose model has a calibration."""
+    drawn = ""
+    for run in runs:
+        if (sure := run.confidence) is None:
+            continue
+        said = f"Expected calibration error {sure['error']:.2f} %"
+        if sure["ranking"] is not None:
+            said += (
+                f"; of {sure['bad']:,} utterances with a CER above {sure['bad_cer']:g} % and the others, the better "
+                f"one has more confidence in {100 * sure['ranking']:.1f} % of the pairs (50 % by chance)"
+            )
+        drawing = reliability.svg({run.name: sure["bins"]}, sure["utterances"], "confidence")
+        heading = f"<h4>{escape(run.name)}</h4>" if len(runs) > 1 else ""
+        drawn += f"<figure>{heading}<p>{said}.</p>{drawing}</figure>"
+    if not drawn:
+        return ""
+    return (
+        "<h2 id='confidence'>Confidence</h2><p>Across: the confidence of utterances; upward: the share of their "
+        "letters that is right; the line: as sure as right; a larger dot stands for more utterances.</p>"
+        f'<div class="figures">{drawn}</div>'
+    )
 
 
 def _order(runs: Sequence[Run]) -> str:
@@ -151,8 +186,8 @@ _LEGEND = (
     '<i class="d">∅</i> left out <i class="n">added</i> that was not said'
 )
 _SURE = (
-    ' <i class="c2">unsure</i> confidence of the acoustic model below 0.8 <i class="c1">doubtful</i> below 0.5 '
-    "(point at a word to see it and its time)"
+    ' <i class="c2">unsure</i> below 0.8 <i class="c1">doubtful</i> below 0.5: the probability that a word is right '
+    "where a calibration was fitted, else the model's own score (point at a word to see it and its time)"
 )
 
 

@@ -82,6 +82,23 @@ class _Settings(parsing.Schema):
     count_space: bool | None = None
 
 
+class _Bin(parsing.Schema):
+    utterances: Some
+    confidence: Share
+    accuracy: Share
+
+
+class _Confidence(parsing.Schema):
+    """How good the confidences are, see report/scores.py."""
+
+    utterances: Some
+    bad_cer: Percent
+    bad: Count
+    ranking: Share | None
+    error: Percent
+    bins: list[_Bin]
+
+
 class _Recognition(parsing.Schema):
     """scores.json of speech recognition."""
 
@@ -89,6 +106,7 @@ class _Recognition(parsing.Schema):
     languages: Annotated[dict[str, _Language], pydantic.Field(min_length=1)]
     macro: _Mean
     benchmark: _Benchmark | None = None
+    confidence: _Confidence | None = None
 
 
 class _Accuracies(parsing.Schema):
@@ -125,12 +143,6 @@ class _Crops(parsing.Schema):
     crop_micro: Percent | None
     whole_macro: Percent | None
     whole_micro: Percent | None
-
-
-class _Bin(parsing.Schema):
-    utterances: Some
-    confidence: Share
-    accuracy: Share
 
 
 class _Fitted(parsing.Schema):

@@ -13,11 +13,11 @@ from mms_recipes.metrics import MACRO
 from mms_recipes.report import beside
 from mms_recipes.report.beside import Benchmark
 from mms_recipes.report.reading import AGAIN, read_scores, read_table
-from mms_recipes.report.scores import WORDS, check_comparable
+from mms_recipes.report.scores import CONFIDENCE, SCORE, WORDS, check_comparable
 
 COLUMNS = ("uid", "lang", "reference", "hypothesis", "word_errors", "character_errors")
-CONFIDENCE = "confidence"  # a last column, where words were timed
-WORD_COLUMNS = ("uid", "lang", "word", "start", "end", "confidence")
+SURE = (CONFIDENCE, SCORE)  # columns where words were timed; a probability says more than a score
+WORD_COLUMNS = ("uid", "lang", "word", "start", "end")
 Key = tuple[str, str]  # language and uid of an utterance
 
 
@@ -30,16 +30,16 @@ class Hypothesis:
     hypothesis: str
     word_errors: int
     character_errors: int
-    confidence: float | None = None  # 0 to 1, of the acoustic model
+    sure: float | None = None  # 0 to 1: a confidence where a calibration was fitted, else a score
 
 
 class Word(NamedTuple):
-    """One line of words.tsv: a word, or a letter in scripts without spaces; seconds, and a confidence in 0 to 1."""
+    """One line of words.tsv: a word, or a letter in scripts without spaces; seconds, and how sure, 0 to 1."""
 
     text: str
     start: float
     end: float
-    confidence: float
+    sure: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class Run:
     macro: Mapping[str, Any]
     hypotheses: Mapping[str, Sequence[Hypothesis]]
     benchmark: Benchmark | None = None
+    confidence: Mapping[str, Any] | None = None  # how good confidences are, where a calibration was fitted
+
+    @property
+    def sure(self) -> str:
+        """What the numbers are that say how sure the model is."""
+        return SCORE if self.confidence is None else CONFIDENCE
 
     @property
     def space(self) -> str:
@@ -108,6 +114,7 @@ def _read_run(name: str, folder: Path) -> Run:
         macro=document[MACRO],
         hypotheses=hypotheses,
         benchmark=document.get("benchmark"),
+        confidence=document.get(CONFIDENCE),
     )
     for lang in sorted(run.languages.keys() | hypotheses.keys()):
         _check_language(run, lang)
@@ -120,18 +127,22 @@ def _read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
         words, characters = row["word_errors"], row["character_errors"]
         if not (_is_count(words) and _is_count(characters)):
             raise ValueError(f"{path}:{number}: errors are {words!r} and {characters!r}, not counts; {AGAIN}")
-        sure = row.get(CONFIDENCE)
         try:
-            confidence = unit_interval(sure) if sure else None
+            sure = _sure(row)
         except ValueError as error:
             raise ValueError(f"{path}:{number}: the confidence is {error}; {AGAIN}") from None
-        score = Hypothesis(row["uid"], row["reference"], row["hypothesis"], int(words), int(characters), confidence)
+        score = Hypothesis(row["uid"], row["reference"], row["hypothesis"], int(words), int(characters), sure)
         by_lang.setdefault(row["lang"], []).append(score)
     return {lang: sorted(listed, key=lambda score: score.uid) for lang, listed in by_lang.items()}
 
 
 def _is_count(cell: str) -> bool:
     return cell.isdecimal() and len(cell) < 12
+
+
+def _sure(row: Mapping[str, str]) -> float | None:
+    """Return how sure the model is, by the first of the columns that says so."""
+    return next((unit_interval(row[name]) for name in SURE if row.get(name)), None)
 
 
 def unit_interval(cell: str) -> float:
@@ -158,14 +169,14 @@ def read_words(run: Run, wanted: Mapping[str, Iterable[str]]) -> dict[Key, list[
         if (row["lang"], row["uid"]) not in words:
             continue
         try:
-            start, end, confidence = float(row["start"]), float(row["end"]), unit_interval(row["confidence"])
+            start, end, sure = float(row["start"]), float(row["end"]), _sure(row)
             possible = 0 <= start <= end < math.inf
         except ValueError:
             possible = False
-        if not possible:
-            found, expected = parsing.shown([*row.values()]), ", ".join(WORD_COLUMNS)
+        if not possible or sure is None:
+            found, expected = parsing.shown([*row.values()]), ", ".join((*WORD_COLUMNS, SCORE))
             raise ValueError(f"{path}:{number}: found {found}, expected {expected}; {AGAIN}")
-        words[row["lang"], row["uid"]].append(Word(row["word"], start, end, confidence))
+        words[row["lang"], row["uid"]].append(Word(row["word"], start, end, sure))
     return words
 
 

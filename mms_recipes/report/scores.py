@@ -1,6 +1,7 @@
 """The report of an evaluation: scores per language, every hypothesis, and the worst utterances to read."""
 
 import contextlib
+import dataclasses
 import json
 import zlib
 from collections import Counter, defaultdict
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mms_recipes import alignment, files, languages, metrics
+from mms_recipes.lid import calibration
 from mms_recipes.metrics import MACRO, ErrorCounts
 from mms_recipes.report import beside
 from mms_recipes.report.reading import read_scores
@@ -20,6 +22,8 @@ from mms_recipes.report.reading import read_scores
 BOOTSTRAP_SEED, BOOTSTRAP_RESAMPLES = 1, 1000
 WORST_UTTERANCES = 20  # per language
 WORDS = "words.tsv"
+SCORE, CONFIDENCE = "score", "confidence"
+BAD_CER = 30.0  # percent: above it an utterance is of little use
 COMPARABLE_SETTINGS = ("split", "count_space", "normalization", "protocol")  # runs in one table must agree on them
 
 Rates = npt.NDArray[np.float64]  # of resampled corpora, percent
@@ -29,8 +33,9 @@ Rates = npt.NDArray[np.float64]  # of resampled corpora, percent
 class UtteranceScore:
     """One utterance as it was recognised. `reference` and `hypothesis` are words, `seconds` its duration.
 
-    `word_times` holds (word, start, end, confidence) in seconds, None where words were not timed; `confidence` is None
-    where it is not known. `respelt`: the hypothesis was in another Unicode form than it is here, the reference's.
+    `word_times` holds (word, start, end, score, confidence) in seconds, None where words were not timed. A score is
+    what the model says of itself, 0 to 1; a confidence is the share that is probably right, None without a calibration.
+    `respelt`: the hypothesis was in another Unicode form than it is here, the reference's.
     """
 
     uid: str
@@ -40,8 +45,9 @@ class UtteranceScore:
     words: ErrorCounts
     characters: ErrorCounts
     seconds: float
+    score: float | None = None
     confidence: float | None = None
-    word_times: Sequence[tuple[str, float, float, float]] | None = None
+    word_times: Sequence[tuple[str, float, float, float, float | None]] | None = None
     respelt: bool = False
 
 
@@ -60,7 +66,8 @@ def write_report(
 ) -> None:
     """Write scores.tsv, scores.json, hypotheses.tsv and worst_utterances.txt into `folder`.
 
-    Where words were timed, words.tsv holds them and hypotheses.tsv has a last column more, the confidence.
+    Where words were timed, words.tsv holds them and hypotheses.tsv has a column more, the score, and both
+    one for the confidence where a calibration was fitted.
     `expected` is the number of utterances of each language's manifest. When other numbers were scored, or one twice,
     it raises ValueError and writes nothing. `headline` says which rate of a language counts; `benchmark` is kept as it
     is, see report/beside.py.
@@ -71,6 +78,8 @@ def write_report(
         by_lang[score.lang].append(score)
     rows = _score_rows(by_lang, headline)
     document = {"settings": dict(settings), "languages": {row["lang"]: row for row in rows[:-1]}, MACRO: rows[-1]}
+    if sure := _confidence(scores):
+        document[CONFIDENCE] = sure
     if benchmark:
         document["benchmark"] = dict(benchmark)
     timed = any(score.word_times is not None for score in scores)
@@ -93,18 +102,52 @@ def write_report(
 
 def _hypothesis_lines(scores: Sequence[UtteranceScore], timed: bool) -> Iterator[str]:
     header = ["uid", "lang", "reference", "hypothesis", "word_errors", "character_errors"]
-    yield "\t".join([*header, "confidence"] if timed else header)
+    sure = _columns(scores) if timed else []
+    yield "\t".join([*header, *sure])
     for score in scores:
         cells = [score.uid, score.lang, " ".join(score.reference.split()), " ".join(score.hypothesis.split())]
         cells += [str(score.words.errors), str(score.characters.errors)]
-        yield "\t".join([*cells, cell(score.confidence)] if timed else cells)
+        yield "\t".join([*cells, *(cell(getattr(score, name)) for name in sure)])
 
 
 def _word_lines(scores: Sequence[UtteranceScore]) -> Iterator[str]:
-    yield "\t".join(["uid", "lang", "word", "start", "end", "confidence"])
-    for score in scores:
-        for word, start, end, confidence in score.word_times or ():
-            yield f"{score.uid}\t{score.lang}\t{word}\t{start:.3f}\t{end:.3f}\t{confidence:.4f}"
+    sure = _columns(scores)
+    yield "\t".join(["uid", "lang", "word", "start", "end", *sure])
+    for one in scores:
+        for word, start, end, *numbers in one.word_times or ():
+            cells = [cell(number) for number in numbers[: len(sure)]]
+            yield "\t".join([one.uid, one.lang, word, f"{start:.3f}", f"{end:.3f}", *cells])
+
+
+def _columns(scores: Sequence[UtteranceScore]) -> list[str]:
+    """The columns that say how sure the model is."""
+    return [SCORE, CONFIDENCE] if any(score.confidence is not None for score in scores) else [SCORE]
+
+
+def _confidence(scores: Sequence[UtteranceScore]) -> dict[str, Any] | None:
+    """Return how well confidences tell right from wrong; None where there are none.
+
+    `ranking` is how often an utterance with more than `bad_cer` % of its letters wrong has less confidence than one
+    with fewer (area under the ROC curve, 0.5 to 1); `error` is how far confidence and share of right letters are apart
+    (expected calibration error, percent), and `bins` are what it is the mean of.
+    """
+    known = [score for score in scores if score.confidence is not None]
+    if not known:
+        return None
+    sure_N = np.array([score.confidence for score in known])
+    right_N = np.array([_share_right(score) for score in known])
+    bad_N = np.array([score.characters.errors > BAD_CER / 100 * score.characters.reference_length for score in known])
+    bins = calibration.bins(sure_N, right_N)
+    ranked = metrics.ranking(sure_N, bad_N)
+    described: dict[str, Any] = {"utterances": len(known), "bad_cer": BAD_CER, "bad": int(bad_N.sum())}
+    described |= {"ranking": None if ranked is None else round(ranked, 4)}
+    described |= {"error": round(100 * calibration.calibration_error(bins), 4)}
+    return described | {"bins": [dataclasses.asdict(one) for one in bins]}
+
+
+def _share_right(score: UtteranceScore) -> float:
+    longest = max(score.characters.reference_length, len("".join(score.hypothesis.split())), 1)
+    return 1 - min(score.characters.errors / longest, 1.0)
 
 
 def _check_counts(scores: Sequence[UtteranceScore], expected: Mapping[str, int]) -> None:

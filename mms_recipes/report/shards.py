@@ -73,8 +73,9 @@ class _Score(parsing.Schema):
     words: _Counts
     characters: _Counts
     seconds: Rate
+    score: Share | None = None
     confidence: Share | None = None
-    word_times: list[Annotated[tuple[str, Rate, Rate, Share], pydantic.Strict(False)]] | None = None
+    word_times: list[Annotated[tuple[str, Rate, Rate, Share, Share | None], pydantic.Strict(False)]] | None = None
     respelt: bool = False
 
 

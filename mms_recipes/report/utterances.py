@@ -13,7 +13,7 @@ VISIBLE = {" ": "␣", "": "∅"}
 # Browsers choose the font of Chinese characters by these; for other languages the code of ISO 639-3 will do.
 _HTML_LANGS = {"cmn": "zh-Hans", "jpn": "ja", "kor": "ko", "yue": "zh-Hant"}
 _MARKS = {"equal": "", "substitute": "s", "delete": "d", "insert": "n"}
-UNSURE = {"c1": 0.5, "c2": 0.8}  # words of a confidence below these are underlined
+UNSURE = {"c1": 0.5, "c2": 0.8}  # words below these are underlined
 _UNSURE = 2.0  # where an utterance without confidence stands in the order of it: last
 _VIRAMA = 9  # the combining class of the signs that join the next letter to the one before
 
@@ -73,7 +73,7 @@ def html(
 
 def _order(scores: Sequence[Hypothesis], metric: str) -> str:
     """Return what page.js orders utterances by: errors of all runs, then the confidence of each."""
-    sure = [_UNSURE if score.confidence is None else score.confidence for score in scores]
+    sure = [_UNSURE if score.sure is None else score.sure for score in scores]
     return f' data-order="{sum(_errors(score, metric) for score in scores)} {" ".join(f"{one:g}" for one in sure)}"'
 
 
@@ -124,8 +124,8 @@ def _cell_html(step: metrics.Aligned, word: Word | None) -> str:
     """Return what a run made of a unit, in its colour, underlined where the model was not sure of it."""
     classes, title = [_MARKS[step.operation]], ""
     if word is not None:
-        classes.append(next((css for css, below in UNSURE.items() if word.confidence < below), ""))
-        title = f' title="{word.confidence:.2f}, {word.start:.2f} to {word.end:.2f} s"'
+        classes.append(next((css for css, below in UNSURE.items() if word.sure < below), ""))
+        title = f' title="{word.sure:.2f}, {word.start:.2f} to {word.end:.2f} s"'
     css = " ".join(filter(None, classes))
     marked = f' class="{css}"' if css else ""
     return f"<i{marked}{title}>{_inner(step)}</i>"
@@ -175,6 +175,6 @@ def _counts(runs: Sequence[Run], scores: Sequence[Hypothesis], space: str) -> st
     return "".join(
         f'<span><b class="r{number}">{escape(run.name)}</b> {score.word_errors}/{words} words, '
         f"{score.character_errors}/{letters} letters"
-        f"{'' if score.confidence is None else f', confidence {score.confidence:.2f}'}</span>"
+        f"{'' if score.sure is None else f', {run.sure} {score.sure:.2f}'}</span>"
         for number, (run, score) in enumerate(zip(runs, scores, strict=True))
     )

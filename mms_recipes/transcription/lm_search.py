@@ -1,6 +1,8 @@
 """Beam search of recordings, however long, with each language's n-gram model; as evaluate does it."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 from mms_recipes import files
 from mms_recipes.decoding import beam, language_model, pool, word_times
 from mms_recipes.decoding.beam import BeamOptions
-from mms_recipes.decoding.word_times import Timing, Word
+from mms_recipes.decoding.word_times import Timing
 from mms_recipes.languages import is_character_scored
 from mms_recipes.recognizer import Recognizer
 from mms_recipes.text import WORD_END
@@ -77,7 +79,7 @@ class LMSearch:
         for number, _ in heard:
             parts = [(begin, frames, found[item]) for item, (n, begin, frames) in enumerate(stretches) if n == number]
             texts = [recognizer.text(best, lang) for _, _, (best, _) in parts]
-            timings = [(begin * frame_seconds, len(frames), timing) for begin, frames, (_, timing) in parts]
+            timings = [(begin * frame_seconds, timing) for begin, _, (_, timing) in parts]
             yield number, " ".join(filter(None, texts)), joined(timings)
 
     def _options(self, lang: str) -> BeamOptions:
@@ -85,15 +87,15 @@ class LMSearch:
         return BeamOptions(**tuned)
 
 
-def joined(timings: Sequence[tuple[float, int, Timing]]) -> Timing:
-    """Join the timings of stretches: where each begins in seconds, its frames, and its own timing."""
+def joined(timings: Sequence[tuple[float, Timing]]) -> Timing:
+    """Join the timings of stretches: where each begins in seconds, and its own timing."""
     words = [
-        Word(word.text, begin + word.start, begin + word.end, word.confidence)
-        for begin, _, timing in timings
+        word._replace(start=begin + word.start, end=begin + word.end)
+        for begin, timing in timings
         for word in timing.words
     ]
-    known = [(frames, timing.confidence) for _, frames, timing in timings if timing.confidence]
+    known = [timing.evidence for _, timing in timings if timing.evidence]
     if not known:
         return Timing(words, None)
-    total = sum(frames for frames, _ in known)
-    return Timing(words, math.exp(sum(frames * math.log(confidence) for frames, confidence in known) / total))
+    evidence = functools.reduce(operator.add, known)
+    return Timing(words, math.exp(evidence.score / evidence.frames), evidence)

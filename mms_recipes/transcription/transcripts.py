@@ -17,7 +17,9 @@ SUFFIXES = {TEXT: ".txt", JSON_LINES: ".json", SRT: ".srt", VTT: ".vtt"}
 class Transcript:
     """The words of one recording; `error` says why there are none.
 
-    `words` have start and end in seconds and confidence in 0 to 1; of a script without spaces they are its letters.
+    `words` have start and end in seconds; of a script without spaces they are its letters. `score` is what the model
+    says of itself, 0 to 1. `confidence` is the share of the letters that is probably right, None unless a calibration
+    was fitted for the model (evaluate with calibrate=dev).
     `lang_probability` is there when the language was found out. `remark` is what the user should know about it.
     """
 
@@ -25,6 +27,7 @@ class Transcript:
     lang: str | None = None
     text: str = ""
     seconds: float | None = None
+    score: float | None = None
     confidence: float | None = None
     words: list[Word] = field(default_factory=list)
     lang_probability: float | None = None
@@ -37,10 +40,10 @@ class Transcript:
         if self.error is not None:
             said |= {"error": self.error}
         else:
-            said |= {"seconds": self.seconds, "text": self.text, "confidence": self.confidence}
+            said |= {"seconds": self.seconds, "text": self.text} | _sure(self.confidence, self.score)
             said["words"] = [
                 {"word": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
-                | {"confidence": round(word.confidence, 4)}
+                | _sure(word.confidence, word.score)
                 for word in self.words
             ]
         said |= {"remark": self.remark}
@@ -57,6 +60,13 @@ class Transcript:
         spaces = self.lang is None or not languages.is_character_scored(self.lang)
         words = [(streams.printable(word.text), word.start, word.end) for word in self.words]
         return subtitles.cues(words, spaces, self.seconds)
+
+
+def _sure(confidence: float | None, score: float | None) -> dict[str, float]:
+    """Name a probability `confidence`, and what is none `score`."""
+    if confidence is not None:
+        return {"confidence": round(confidence, 4)}
+    return {} if score is None else {"score": round(score, 4)}
 
 
 def to_text(transcript: Transcript, kind: str, alone: bool) -> str:

@@ -218,7 +218,7 @@ def test_words_of_every_hypothesis_have_their_times(good: Path, tmp_path: Path, 
         times = [float(word[name]) for word in mine for name in ("start", "end")]
         assert times == sorted(times) and all(0 <= time <= ends[row["uid"]] for time in times)
         assert all(float(word["end"]) - float(word["start"]) >= 0.0199 for word in mine)
-        assert 0 < float(row["confidence"]) <= 1 and all(0 < float(word["confidence"]) <= 1 for word in mine)
+        assert 0 < float(row["score"]) <= 1 and all(0 < float(word["score"]) <= 1 for word in mine)
     assert len(words) > 10 or search == "greedy"  # the model was hardly trained, a language model makes it speak
 
 

@@ -98,7 +98,7 @@ def test_mixed_languages_in_one_pass_are_each_file_alone(adapters: Path, files: 
     assert [transcript.text for transcript in found] == expected
     assert len(set(expected)) == len(files) and min(map(len, expected)) > 1  # the model says something
     for transcript, seconds in zip(found, (1.0, 3.1, 0.4, 2.2, 5.0, 0.9, 1.7), strict=True):
-        assert transcript.seconds == pytest.approx(seconds) and 0 < transcript.confidence <= 1
+        assert transcript.seconds == pytest.approx(seconds) and 0 < transcript.score <= 1
         spelt = "".join(word.text for word in transcript.words)
         assert spelt == transcript.text.replace(" ", "")
         assert all(0 <= word.start < word.end <= seconds for word in transcript.words)
@@ -288,7 +288,7 @@ def test_a_language_model_decodes_stretches_as_evaluate_decodes_utterances(
         space = beam.load_space(tmp_path / "lms" / str(transcript.lang), symbols, words=False)
         best = space.decoder(beam.BeamOptions()).decode(emissions_BTV[0, :, : len(symbols)].numpy())[0]
         assert transcript.text == recognizer.words(best.units, str(transcript.lang))
-        assert transcript.confidence and transcript.words
+        assert transcript.score and transcript.words
     long = tmp_path / "long.wav"
     soundfile.write(long, voice(2.5 * SEGMENT_SECONDS, 4), 16_000)
     (stretched,) = Transcriber(adapters, lm=tmp_path / "lms").transcribe([long], "eng")

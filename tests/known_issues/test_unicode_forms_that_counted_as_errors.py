@@ -131,5 +131,5 @@ def test_transcripts_are_written_as_people_type() -> None:
     assert unicode_forms.composed("ນ້ໍາ") == "ນ້ຳ"
     assert unicode_forms.composed("e\u0301") == "é"
     items = [Word(letter, place, place + 1, 0.9 - place / 10) for place, letter in enumerate("น้ํา")]
-    assert word_times.composed(items) == [*items[:2], Word("ำ", 2, 4, items[3].confidence)]
+    assert word_times.composed(items) == [*items[:2], Word("ำ", 2, 4, items[3].score)]
     assert word_times.composed([Word("ทํา", 0, 1, 0.5), Word("x", 1, 2, 0.5)])[0].text == "ทำ"

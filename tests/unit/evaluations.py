@@ -31,10 +31,10 @@ def utterance(
     seconds: float = 1.8,
     sure: Sequence[float] | None = None,
 ) -> UtteranceScore:
-    """Score an utterance; `sure` are the confidences of its words, each of which takes half a second."""
+    """Score an utterance; `sure` are the scores of its words, each of which takes half a second."""
     times = sure and [
-        (word, number / 2, number / 2 + 0.5, confidence)
-        for number, (word, confidence) in enumerate(zip(hypothesis.split(), sure, strict=True))
+        (word, number / 2, number / 2 + 0.5, score, None)
+        for number, (word, score) in enumerate(zip(hypothesis.split(), sure, strict=True))
     ]
     return UtteranceScore(
         uid=uid,
@@ -44,7 +44,7 @@ def utterance(
         words=metrics.word_errors(reference, hypothesis),
         characters=metrics.character_errors(reference, hypothesis, count_space=count_space),
         seconds=seconds,
-        confidence=sum(sure) / len(sure) if sure else None,
+        score=sum(sure) / len(sure) if sure else None,
         word_times=times,
     )
 

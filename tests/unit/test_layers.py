@@ -18,7 +18,7 @@ LAYERS = {
     "decoding.ngrams evaluation.benchmarks lid.calibration lid.classes lid.protocol lid.scores lid.spans "
     "transcription.routing transcription.subtitles",
     "decoding": "decoding memory models.adapters transcription.outputs transcription.transcripts transcription.windows",
-    "plug-ins": "adapter_files checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
+    "plug-ins": "adapter_files calibrated checkpoint_files checkpoints criterions data fairseq_compat fairseq_import "
     "models optimizers origins plugins recognizer sharding tasks conversion.proof formats "
     "evaluation.emission_files evaluation.emissions lid.answers lid.checkpoints lid.identifier",
     "engine": "cluster command_line config continuation conversion devices evaluation lid model_shapes preflight "

@@ -93,7 +93,7 @@ def test_words_that_end_in_a_piece_are_found_in_however_many_frames(tmp_path: Pa
         assert best.emission_score == pytest.approx(len(path) * np.log(0.95), abs=1e-3)  # all frames as they are
         timing = word_times.time_hypothesis(emissions_TV, best.units, PIECES, 0.02, words=best.words)
         assert timing and [word.text for word in timing.words] == words
-        assert [word.confidence for word in timing.words] == pytest.approx([0.95] * len(words))
+        assert [word.score for word in timing.words] == pytest.approx([0.95] * len(words))
         ends = [n for n, unit in enumerate(path) if unit in (in_, an) and path[n + 1 : n + 2] != [unit]]
         assert [round(word.end / 0.02) - 1 for word in timing.words] == ends
 

@@ -103,7 +103,7 @@ def test_words_with_their_confidence(tmp_path: Path) -> None:
     assert '<i title="0.95, 0.00 to 0.50 s">the</i>' in text
     assert '<i class="c2" title="0.70, 0.50 to 1.00 s">cat</i>' in text
     assert '<i class="s c1" title="0.20, 1.00 to 1.50 s">s<u>i</u>t</i>' in text
-    assert "1/3 words, 1/9 letters, confidence 0.62" in text
+    assert "1/3 words, 1/9 letters, score 0.62" in text
     assert '<article data-order="1 0.6167">' in text and '<article data-order="2 2">' in text
     assert "below 0.8" in text and "least sure first: run" in text
     plain = page(tmp_path, write_run(tmp_path / "plain", [utterance("eng", "e1", "the cat", "the cat")]))

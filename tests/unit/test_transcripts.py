@@ -13,11 +13,11 @@ from mms_recipes.transcription import outputs, transcripts
 from mms_recipes.transcription.outputs import open_output
 from mms_recipes.transcription.transcripts import Transcript
 
-WORDS = [Word("hello", 0.12, 0.5, 0.91234567), Word("world", 0.6, 1.0, 0.8)]
+WORDS = [Word("hello", 0.12, 0.5, 0.97, 0.9, 0.91234567), Word("world", 0.6, 1.0, 0.9, 0.7, 0.8)]
 
 
 def heard(name: str | Path) -> Transcript:
-    return Transcript(Path(name), "eng", "hello world", 1.5, 0.9, WORDS)
+    return Transcript(Path(name), "eng", "hello world", 1.5, 0.8, 0.9, WORDS)
 
 
 def written(out: Path | str | None, kind: str, *found: Source) -> bytes:
@@ -41,10 +41,13 @@ def test_lines_of_json_have_what_is_known() -> None:
             {"word": "world", "start": 0.6, "end": 1.0, "confidence": 0.8},
         ],
     }
+    said = Transcript(Path("a"), "eng", "hello", 1.5, 0.8, None, [WORDS[0]._replace(confidence=None)])
+    line = json.loads(said.as_json())  # without a calibration it is no probability, and is not called one
+    assert line["score"] == 0.8 and line["words"] == [{"word": "hello", "start": 0.12, "end": 0.5, "score": 0.97}]
     failed = Transcript(Path("b.wav"), "eng", error="b.wav: holds no samples")
     assert json.loads(failed.as_json()) == {"path": "b.wav", "lang": "eng", "error": "b.wav: holds no samples"}
     assert transcripts.to_text(failed, "text", alone=False) == transcripts.to_text(failed, "srt", alone=True) == ""
-    routed = Transcript(Path("c.wav"), "nob", "", 1.0, None, [], 0.25, "sounds like nno")
+    routed = Transcript(Path("c.wav"), "nob", "", 1.0, None, None, [], 0.25, "sounds like nno")
     assert json.loads(routed.as_json())["lang_probability"] == 0.25
     assert json.loads(routed.as_json())["remark"] == "sounds like nno"
 

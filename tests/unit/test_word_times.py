@@ -112,8 +112,8 @@ def test_words_lie_where_their_letters_do() -> None:
 def test_confidence_is_that_of_the_letters_frames() -> None:
     #            blank  a    a    blank  b    |    blank
     found = timed([0, A, A, 0, B, WORD_END, 0], [0.99, 0.9, 0.5, 0.01, 0.2, 0.4, 0.99])
-    assert found.words[0].confidence == pytest.approx((0.9 * 0.5 * 0.2) ** (1 / 3))
-    assert found.confidence == pytest.approx((0.99 * 0.9 * 0.5 * 0.01 * 0.2 * 0.4 * 0.99) ** (1 / 7))
+    assert found.words[0].score == pytest.approx((0.9 * 0.5 * 0.2) ** (1 / 3))
+    assert found.score == pytest.approx((0.99 * 0.9 * 0.5 * 0.01 * 0.2 * 0.4 * 0.99) ** (1 / 7))
 
 
 def test_an_utterance_without_words() -> None:
@@ -130,7 +130,7 @@ def test_word_marks_that_end_no_word_and_a_word_without_its_mark() -> None:
 def test_pieces_of_words() -> None:
     found = timed([A, LO, 0, LO, B, LO], [0.5, 0.5, 0.5, 0.5, 0.5, 0.125])
     assert [word.text for word in found.words] == ["alo", "lo", "blo"]
-    assert [word.confidence for word in found.words] == pytest.approx([0.5, 0.5, 0.25])
+    assert [word.score for word in found.words] == pytest.approx([0.5, 0.5, 0.25])
 
 
 def test_scripts_without_spaces_have_times_of_letters() -> None:
