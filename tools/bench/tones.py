@@ -67,6 +67,6 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
 def train(experiment: str, data: Path, runs: Path, *overrides: str) -> Path:
     """Train in this process; return the run's folder."""
     cfg = composed(experiment, f"task.data={data}", f"runs={runs}", *overrides)
-    folder = Path(cfg.runs) / cfg.name
+    folder: Path = Path(cfg.runs) / str(cfg.name)
     runner.train(cfg, folder)
     return folder
