@@ -75,6 +75,12 @@ def check_length(cfg: DictConfig) -> None:
     settings = cfg.optimization
     if settings.max_update < 1:
         raise ValueError(f"optimization.max_update={settings.max_update}: expected 1 or more")
+    ratios = cfg.lr_scheduler.get("phase_ratio") or [1]
+    if not any(int(settings.max_update * ratio) for ratio in ratios):
+        raise ValueError(
+            f"optimization.max_update={settings.max_update}: too few for lr_scheduler.phase_ratio={list(ratios)}, of "
+            "which no phase has a whole update; give more updates"
+        )
     for rate in settings.lr:
         if not (math.isfinite(rate) and rate > 0):
             raise ValueError(f"optimization.lr={list(settings.lr)}: expected numbers above 0, such as [0.001]")

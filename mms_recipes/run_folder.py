@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 # What may change from start to start: where and how fast it trains, what is logged and kept, and how long.
 FREE_SECTIONS = ("common", "distributed_training", "checkpoint", "hydra", "runs", "name", "accept_changes")
@@ -94,7 +96,7 @@ def _was_kept_in(folder: Path, save_dir: Path) -> bool:
     recorded = folder / "config.yaml"
     if not recorded.exists():
         return False
-    before = OmegaConf.select(OmegaConf.load(recorded), "checkpoint.save_dir")
+    before = _flat(read_config(recorded)).get("checkpoint.save_dir")
     return isinstance(before, str) and Path(before).resolve() == save_dir
 
 
@@ -133,7 +135,7 @@ def differences(recorded: Path, cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
     """
     if not recorded.exists():
         return {}
-    before = _flat(OmegaConf.to_container(OmegaConf.load(recorded), resolve=False))
+    before = _flat(read_config(recorded))
     written = _flat(OmegaConf.to_container(cfg, resolve=False, enum_to_str=True))
     now = _flat(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     return {
@@ -141,6 +143,24 @@ def differences(recorded: Path, cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
         for key, value in now.items()
         if key in before and not _is_free(key) and not _is_reference(written[key]) and not _equal(before[key], value)
     }
+
+
+def read_config(path: Path) -> dict[Any, Any]:
+    """Read a run's config.yaml, references as they are written. Raises ValueError when it is damaged, or OSError."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        if not isinstance(found, dict):
+            raise ValueError(f"found {type(found).__name__}, expected keys and values")
+        if lacking := [section for section in ("task", "model", "optimization") if section not in found]:
+            raise ValueError(f"no {', '.join(lacking)} in it: cut off")
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, AttributeError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        said = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{path}{line}: not the configuration of a run ({said}); restore it, or begin anew with another name=..."
+        ) from None
+    return found
 
 
 def _is_reference(written: Any) -> bool:

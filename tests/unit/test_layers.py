@@ -29,7 +29,7 @@ LAYERS = {
 PACKAGES = {
     "domain": "matplotlib numpy pydantic rapidfuzz sentencepiece soundfile soxr tqdm whisper_normalizer",
     "decoding": "flashlight kenlm torch",
-    "plug-ins": "fairseq omegaconf safetensors transformers",
+    "plug-ins": "fairseq omegaconf safetensors transformers yaml",
     "engine": "fairseq_cli hydra submitit",
     "commands": "hydra_plugins",
 }
