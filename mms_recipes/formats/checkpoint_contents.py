@@ -22,6 +22,12 @@ SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 Count = Annotated[int, pydantic.Field(ge=0)]
 Line = Annotated[str, pydantic.Field(max_length=1_000, pattern=r"^[^\r\n]*$")]  # goes into cards and logs
 Meter = Literal["AverageMeter", "SumMeter", "TimeMeter", "StopwatchMeter"]  # fairseq calls them by name
+METERS = {  # what fairseq reads of each
+    "AverageMeter": ("val", "sum", "count"),
+    "SumMeter": ("sum",),
+    "TimeMeter": ("init", "n"),
+    "StopwatchMeter": ("sum", "n"),
+}
 
 
 class _Iterator(parsing.Schema):
@@ -39,6 +45,18 @@ class _Extra(parsing.Schema):
     metrics: dict[str, list[tuple[int, str, Meter, dict[str, Any]]]] | None = None
     previous_training_time: float | None = None
 
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _meters(cls, found: Any) -> Any:
+        for name, meters in (found or {}).items():
+            for _, key, kind, state in meters:
+                for value in METERS[kind]:
+                    if not (isinstance(state.get(value), Real | torch.Tensor) or (value == "val" and value in state)):
+                        raise ValueError(f"a number as {value!r} of the meter {parsing.shown(f'{name}.{key}')}")
+                if not isinstance(state.get("round"), int | None):
+                    raise ValueError(f"whole digits as 'round' of the meter {parsing.shown(f'{name}.{key}')}")
+        return found
+
 
 class _Updates(parsing.Schema):
     criterion_name: str = ""
@@ -47,9 +65,19 @@ class _Updates(parsing.Schema):
     num_updates: Count = 0
 
 
+class _Group(parsing.Schema):
+    params: list[int]
+
+
+class _Optimizer(parsing.Schema):
+    param_groups: list[_Group] | None = None
+    state: dict[Any, Any] | None = None
+
+
 class _Checkpoint(parsing.Schema):
     """Everything but weights, config and dictionaries."""
 
+    last_optimizer_state: _Optimizer | None = None
     optimizer_history: Annotated[list[_Updates], pydantic.Field(min_length=1)] | None = None
     extra_state: _Extra | None = None
     licence: Line | None = None

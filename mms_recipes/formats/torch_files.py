@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip's part: the lengths of its name and of what follows that
+LEVELS = 64  # of dicts and lists in each other; a checkpoint has some ten
 THREADS = 4  # reading and CRC-32 release Python's lock
 DAMAGED = "damaged: {} does not match its checksum; restore it from a backup, or get it again"
 
@@ -45,6 +46,7 @@ class TorchFile:
             self.file.seek(0)
             with _without_collector():
                 self.contents = torch.load(self.file, map_location="meta" if self.is_zip else "cpu", weights_only=True)
+                _require_shallow(self.contents)
         except pickle.UnpicklingError as error:
             self.file.seek(0)
             if not self.is_zip and self.file.read(1) != pickle.PROTO:
@@ -138,6 +140,16 @@ class TorchFile:
         if self._stamp() == self.stamp:
             return ""
         return "was changed or cut while it was in use; put the file back, or start again with the new one"
+
+
+def _require_shallow(value: Any, levels: int = LEVELS) -> None:
+    """Raise ValueError for values within values within values, which would end a walk through them."""
+    if levels == 0:
+        raise ValueError(f"values within values, more than {LEVELS} deep")
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            if isinstance(inner, dict | list | tuple):
+                _require_shallow(inner, levels - 1)
 
 
 def _is_empty(tensor: torch.Tensor) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from mms_recipes import checkpoints
 from tests.known_issues import commands
 from tests.known_issues.lab import Lab
 
@@ -232,3 +233,46 @@ def test_adapters_of_a_file_that_changed_meanwhile(cut: bool, tiny: Lab, tmp_pat
     ended = commands.call(languages_after, tiny.dense, tiny.adapters, tmp_path, cut)
     assert ended.code == 0, ended.output
     assert "one.pt" in ended.output and "changed or cut" in ended.output, ended.output
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("sum", None), ("sum", "text"), ("count", [1]), ("round", "3"), ("n", None)]
+)
+def test_meters_of_a_run(tiny: Lab, tmp_path: Path, key: str, value: Any) -> None:
+    """A run that went on ended in a KeyError of fairseq."""
+
+    def spoil(state: State) -> None:
+        meters = [meter[3] for of in state["extra_state"]["metrics"].values() for meter in of]
+        found = next(meter for meter in meters if key in meter)
+        if value is None:
+            del found[key]
+        else:
+            found[key] = value
+
+    checkpoints.load_checkpoint(tiny.dense)
+    with pytest.raises(ValueError, match=rf"meters\.pt: extra_state\.metrics: .*'{key}' of the meter '.*'"):
+        checkpoints.load_checkpoint(change(tiny, tmp_path / "meters.pt", spoil))
+
+
+def deep(state: State) -> None:
+    inner: list[Any] = []
+    for _ in range(300):
+        inner = [inner]
+    state["more"] = {"inside": inner}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (deep, "deep"),
+        (lambda state: state["last_optimizer_state"].update(param_groups=7), "param_groups"),
+        (lambda state: state["last_optimizer_state"]["param_groups"][0].pop("params"), "params"),
+        (lambda state: state["last_optimizer_state"].update(state=[1]), "last_optimizer_state.state"),
+        (lambda state: state.update(last_optimizer_state="none"), "last_optimizer_state"),
+    ],
+    ids=["deep", "groups", "params", "state", "text"],
+)
+def test_what_a_run_goes_on_with(tiny: Lab, tmp_path: Path, spoil: Callable[[State], Any], told: str) -> None:
+    """A run that went on ended in a TypeError of the optimizer, or a RecursionError."""
+    with pytest.raises(ValueError, match=rf"x\.pt: .*{told}"):
+        checkpoints.load_checkpoint(change(tiny, tmp_path / "x.pt", spoil), optimizer=True)
