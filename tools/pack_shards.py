@@ -27,7 +27,7 @@ from typing import IO, Any
 import soundfile
 from tqdm import tqdm
 
-from mms_recipes import audio_files, files, languages
+from mms_recipes import audio_files, files, languages, streams
 from mms_recipes.corpora.validation import SPLITS, find_languages
 from mms_recipes.manifest import (
     LABEL_SUFFIXES,
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             pack_language(args.src / lang, args.out / lang, settings, args.jobs)
         copy(args.src, args.out, [*(kind.dictionary for kind in UnitKind), PREPARED])
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {streams.printable(str(error), lines=True)}", file=sys.stderr)
         return 1
     return 0
 
@@ -250,4 +250,5 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with streams.guarded():  # names from files may hold control characters
+        sys.exit(main())

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mms_recipes import files, languages
+from mms_recipes import files, languages, streams
 from mms_recipes.corpora import paths
 from mms_recipes.corpora.preparation import (
     Source,
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         ]
         summaries = run(jobs, args.jobs, args.out)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {streams.printable(str(error), lines=True)}", file=sys.stderr)
         return 1
     hours = sum(summary.hours for each in summaries.values() for summary in each.values())
     print(f"{len(langs)} languages, {hours:.2f} h in {args.out}")
@@ -179,4 +179,5 @@ def read_table(tsv: Path, column: str, audio: Path) -> Iterator[Source]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with streams.guarded():  # names from files may hold control characters
+        sys.exit(main())

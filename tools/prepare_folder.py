@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from mms_recipes import files, languages
+from mms_recipes import files, languages, streams
 from mms_recipes.corpora import paths, segments
 from mms_recipes.corpora.preparation import (
     Source,
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         summaries = prepare_language(args.out, lang, sources, args.relative_root, args.jobs)
         finish(args.out)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {streams.printable(str(error), lines=True)}", file=sys.stderr)
         return 1
     return report_damage(summaries, args.allow_missing)
 
@@ -137,4 +137,5 @@ def to_sources(rows: Sequence[Row], root: Path) -> list[Source]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with streams.guarded():  # names from files may hold control characters
+        sys.exit(main())

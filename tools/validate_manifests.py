@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mms_recipes import streams
 from mms_recipes.corpora.validation import SPLITS, validate
 from mms_recipes.languages import resolve
 from mms_recipes.unit_kinds import UnitKind
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             letters=True,
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {streams.printable(str(error), lines=True)}", file=sys.stderr)
         return 1
     print(report.table())
     for note in report.notes():
@@ -52,4 +53,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with streams.guarded():  # names from files may hold control characters
+        sys.exit(main())

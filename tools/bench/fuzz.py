@@ -29,6 +29,7 @@ from tiny_lab import Lab, build
 
 SECONDS = 90  # of one command, which takes less than 5 where nothing is wrong
 MEMORY = 4 << 30
+LOST = 255  # multiprocessing's fork server did not say how the process ended; no command ends so
 RARE = 10  # one of so many tries runs a format's slow commands as well
 SMUGGLED = re.compile(r"[\x00\x07\x1b]")
 NO_NUMBER = re.compile(r"[:\[,]\s*-?(NaN|Infinity)\b")
@@ -110,7 +111,10 @@ class Fuzz:
 
     def _run(self, command: Command, folder: Path) -> forked.Ended:
         words = [word.replace("{w}", str(folder)).replace("{t}", str(self.examples)) for word in command]
-        return forked.run(words[0], *words[1:], timeout=SECONDS, memory=MEMORY)
+        ended = forked.run(words[0], *words[1:], timeout=SECONDS, memory=MEMORY)
+        if ended.code == LOST:
+            ended = forked.run(words[0], *words[1:], timeout=SECONDS, memory=MEMORY)
+        return ended
 
     def _judge(self, form: Format, command: Command, change: str, ended: forked.Ended, folder: Path) -> str:
         if "Traceback (most recent call last)" in ended.output:
