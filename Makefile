@@ -15,6 +15,9 @@ INSTALL = $(PIP) install --no-warn-conflicts
 FAIRSEQ = fairseq-fixed==0.12.3.1
 NUMPY   = numpy<2.5
 
+# Quick tests run side by side, one process for each core; a file's tests share its models, so they stay together.
+SIDE_BY_SIDE ?= auto
+
 # A step is done when its stamp is there. Another TORCH or EXTRAS is another stamp, so it is installed when asked for.
 checksum       = $(shell printf '%s' '$(1)' | cksum | cut -d' ' -f1)
 PYTHON_STAMP  := $(VENV)/.python
@@ -110,7 +113,7 @@ flashlight: install
 
 quick-tests: lint types kenlm
 	@echo "==> quick tests"
-	@"$(PY)" -m pytest -m 'not slow'
+	@"$(PY)" -m pytest -m 'not slow' -n $(SIDE_BY_SIDE) --dist loadfile
 
 slow-tests: quick-tests
 	@echo "==> slow tests"

@@ -48,6 +48,7 @@ EXTRAS = {
     "vad": ["silero-vad>=6.2,<7"],  # tools/segment_audio.py; its own extras would bring torchaudio
     "test": [
         "pytest",
+        "pytest-xdist",
         "hypothesis",
         "jiwer",
         "editdistance",
