@@ -194,8 +194,9 @@ def _train(asked: DictConfig, cfg: DictConfig, run_folder: Path, found: continua
         told = f"optimization.stop_time_hours={hours:g} are over after update {done}; with more it goes on"
         raise signals.Stopped(told)
     if devices.is_first(cfg) and (told := ended_early(cfg, last)):
-        progress.tell(num_updates=checkpoints.num_updates(last) if last.exists() else 0)
-        raise signals.Stopped(told, code=1)
+        done = checkpoints.num_updates(last) if last.exists() else 0
+        progress.tell(num_updates=done)
+        raise signals.Stopped(told, code=0 if done else 1)  # with a checkpoint it is what the setting asked for
     logger.info("done: %s", run_folder)
 
 

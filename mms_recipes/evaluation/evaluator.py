@@ -65,7 +65,11 @@ def evaluate(cfg: DictConfig) -> Path:
         confidence_fitting.fit(cfg, recognizer, langs, recognised, search)
     confidence = Confidence(cfg.checkpoint, search)
     start = time.monotonic()
-    scores, nbest = score(recognizer, splits, recognised(splits), confidence, cfg.count_space)
+    try:
+        scores, nbest = score(recognizer, splits, recognised(splits), confidence, cfg.count_space)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"no scores are written, {out} is as it was; give the command again",)
+        raise
     seconds = sum(s.seconds for s in scores)
     logger.info("%.0f s of audio in %.1f s", seconds, time.monotonic() - start)
     if untimed := sum(s.word_times is not None and s.score is None and bool(s.hypothesis) for s in scores):

@@ -64,9 +64,13 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     checks.check_out(Path(cfg.out))
     shard_files.remove(Path(cfg.out), cfg.shard)
     found = {}
-    for number, lang in enumerate(langs, start=1):
-        logger.info("[%d/%d] %s: %d utterances", number, len(langs), lang, len(splits[lang].utterances))
-        found[lang] = _tune_language(cfg, recognizer, lang, splits[lang], words[lang], *given[words[lang]])
+    try:
+        for number, lang in enumerate(langs, start=1):
+            logger.info("[%d/%d] %s: %d utterances", number, len(langs), lang, len(splits[lang].utterances))
+            found[lang] = _tune_language(cfg, recognizer, lang, splits[lang], words[lang], *given[words[lang]])
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"{len(found)} of {len(langs)} languages are tuned and kept; the same command goes on",)
+        raise
     if cfg.num_shards > 1:
         settings = OmegaConf.to_container(cfg, resolve=True)
         path = shard_files.write(Path(cfg.out), {"settings": settings, "expected": expected, "found": found})

@@ -1,10 +1,12 @@
 """Ctrl-C or a closed terminal in training lost what was done since the last checkpoint, in 110 lines."""
 
 import json
+import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,34 @@ def test_a_command_that_only_reads(tiny: Lab, tmp_path: Path) -> None:
     ended = commands.run("evaluate", *given, meanwhile=once_it_listens)
     assert ended.code == 130 and "Traceback" not in ended.output, ended.output[-2000:]
     assert "stopped: SIGINT (Ctrl-C)" in ended.last_line
+
+
+def test_tuning_keeps_the_languages_that_are_done(tiny: Lab, tmp_path: Path) -> None:
+    for lang in ("eng", "fra"):
+        (tmp_path / "lms" / lang).mkdir(parents=True)
+        words = (tiny.data / lang / "train.wrd").read_text().split()
+        lexicon = "".join(f"{word}\t{' '.join(word)} |\n" for word in sorted(set(words)))
+        (tmp_path / "lms" / lang / "lexicon.txt").write_text(lexicon)
+        (tmp_path / "lms" / lang / "lm.bin").write_text(arpa(words))
+    given = (f"checkpoint={tiny.adapters}", f"data={tiny.data}", f"decoding.lm={tmp_path / 'lms'}", "langs=[eng,fra]")
+    given += (f"out={tmp_path / 'out'}", "decoding.beam_size=20", "decoding.beam_size_token=10", "finest=1")
+
+    def at_the_second(pid: int, output: Callable[[], str]) -> None:
+        wait_for(lambda: "[2/2]" in output())
+        os.killpg(pid, signal.SIGINT)
+
+    ended = commands.run("tune", *given, meanwhile=at_the_second)
+    assert ended.code == 130 and "Traceback" not in ended.output, ended.output[-3000:]
+    assert "1 of 2 languages are tuned and kept" in ended.last_line
+    assert (tmp_path / "lms/eng/decoding.json").is_file() and not (tmp_path / "lms/fra/decoding.json").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+
+
+def arpa(words: Sequence[str]) -> str:
+    """A bigram model of words with one bigram, in the form that KenLM reads."""
+    counts = Counter(words)
+    total = len(words) + 2
+    lines = [f"{math.log10(count / total):.4f}\t{word}\t0" for word, count in sorted(counts.items())]
+    unigrams = "\n".join(["-2\t<unk>\t0", "-99\t<s>\t0", f"{-math.log10(total):.4f}\t</s>", *lines])
+    head = f"\\data\\\nngram 1={len(counts) + 3}\nngram 2=1\n"
+    return f"{head}\n\\1-grams:\n{unigrams}\n\n\\2-grams:\n-0.5\t<s> {min(counts)}\n\n\\end\\\n"

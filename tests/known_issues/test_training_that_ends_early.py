@@ -1,4 +1,4 @@
-"""A run that does not reach its last update says so: in words, in its status and in its exit code."""
+"""A run that does not reach its last update says so, in words and in its status; one without an update fails."""
 
 import json
 from pathlib import Path
@@ -55,6 +55,6 @@ def test_ended_by_a_setting(tiny: Lab, tmp_path: Path, experiment: str, settings
     )
     folder = tmp_path / experiment
     state, done = status(folder)
-    assert ended.code == 1 and state == "stopped", ended.output
+    assert ended.code == 0 and state == "stopped" and done > 0, ended.output  # train && evaluate goes on
     assert f"ended at update {done} of 40: " in ended.output and told in ended.output
     assert "Traceback" not in ended.output and "done: " not in ended.output
