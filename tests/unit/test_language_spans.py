@@ -1,6 +1,5 @@
 """Windows cover a recording once, in bounded memory; silence and doubt are undetermined; neighbours become one span."""
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import soundfile
 
 from mms_recipes.lid import spans
 from mms_recipes.lid.spans import Span, Window
+from tests.unit import memory
 
 SECOND = 16_000
 CLASSES = ["eng", "fra", "ita"]
@@ -34,12 +34,9 @@ def test_three_hours_are_not_held(tmp_path: Path) -> None:
     with soundfile.SoundFile(path, "w", 2_000, 1) as file:
         for _ in range(hours * 60):
             file.write(noise)
-    tracemalloc.start()
-    count = sum(len(part) for _, part in spans.cut(path, 20 * SECOND))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == hours * 3600 * SECOND
-    assert peak < 30e6
+    with memory.traced() as peak:
+        assert sum(len(part) for _, part in spans.cut(path, 20 * SECOND)) == hours * 3600 * SECOND
+        assert peak() < 30e6
 
 
 def buzz(seconds: float, peak: float = 0.1) -> npt.NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """Recordings of any kind, rate and length."""
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from mms_recipes import recordings
 from mms_recipes.audio_files import AudioError
 from mms_recipes.sound import levels
+from tests.unit import memory
 
 
 def noise(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -73,12 +73,10 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
         for _ in range(30):
             file.write(noise(60, 16000))  # half an hour: 115 MB in float32
     spans = [(begin, begin + 640_000) for begin in range(0, 28_000_000, 512_000)]
-    tracemalloc.start()
-    assert recordings.summarize(path).seconds == 1800
-    assert sum(len(stretch) for stretch in recordings.stretches(path, spans)) == 640_000 * len(spans)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20e6
+    with memory.traced() as peak:
+        assert recordings.summarize(path).seconds == 1800
+        assert sum(len(stretch) for stretch in recordings.stretches(path, spans)) == 640_000 * len(spans)
+        assert peak() < 20e6
 
 
 def test_bad_audio_is_told(tmp_path: Path) -> None:

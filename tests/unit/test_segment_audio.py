@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +26,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from segment_recording import Sound
 
 from mms_recipes import manifest
 from mms_recipes.audio_files import AudioError
 from mms_recipes.corpora import validation
 from mms_recipes.corpora.segmentation import Span, speech_spans
+from tests.unit import memory
 
 silero_vad = pytest.importorskip("silero_vad", reason="no silero-vad (extra [vad]): these tests did NOT run")
 
@@ -572,7 +573,7 @@ def test_blocks_are_the_whole_file(tmp_path: Path, rate: int, channels: int, suf
     path = tmp_path / f"a.{suffix}"
     audio = np.random.default_rng(1).normal(scale=0.1, size=(rate * 23 + 17, channels))
     soundfile.write(path, audio, rate)
-    blocks = list(segment_recording.read_blocks(path))
+    blocks = list(Sound(path).blocks())
     expected = soxr.resample(soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1), rate, RATE)
     assert max(map(len, blocks)) <= 11 * RATE
     assert abs(sum(map(len, blocks)) - len(expected)) <= 1
@@ -600,16 +601,14 @@ def test_a_long_recording_needs_little_memory(tmp_path: Path) -> None:
         for _ in range(60):
             file.write(np.zeros(60 * 8000, np.int16))
     spans = [(start * RATE, (start + 30) * RATE) for start in range(0, 3600, 90)]
-    tracemalloc.start()
-    lengths = [len(piece) for piece in segment_recording.cut_out(segment_recording.read_blocks(path), spans)]
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert lengths == [30 * RATE] * 40
-    assert peak < 20e6
+    with memory.traced() as peak:
+        lengths = [len(piece) for piece in segment_recording.cut_out(Sound(path).blocks(), spans)]
+        assert lengths == [30 * RATE] * 40
+        assert peak() < 20e6
 
 
 def test_speech_is_found_as_by_silero_itself(src: Path) -> None:
-    audio = np.concatenate(list(segment_recording.read_blocks(src / "eng" / "talk.wav")))
+    audio = np.concatenate(list(Sound(src / "eng" / "talk.wav").blocks()))
     model, window = segment_recording.detector(), segment_recording.WINDOW
     expected = [(span["start"], span["end"]) for span in silero_vad.get_speech_timestamps(audio, model)]
     assert len(expected) > 3
@@ -651,7 +650,7 @@ def test_real_speech_between_music_and_silence(shared_speech: Path, tmp_path: Pa
                 parts += [utterance, music(3) if len(parts) % 4 else silence(3)]
                 labels += [np.ones(len(utterance), bool), np.zeros(3 * RATE, bool)]
     path, is_speech = write(tmp_path / "a.wav", np.concatenate(parts)), np.concatenate(labels)
-    found, num_samples = segment_recording.speech_probabilities(segment_recording.read_blocks(path))
+    found, num_samples = segment_recording.speech_probabilities(Sound(path).blocks())
     kept = np.zeros(num_samples, bool)
     for start, end in speech_spans(found, segment_recording.WINDOW, num_samples):
         kept[start:end] = True

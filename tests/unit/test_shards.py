@@ -45,6 +45,12 @@ def samples_of(number: int, num_samples: int) -> np.ndarray:
     return np.random.default_rng(number).normal(scale=0.1, size=num_samples).astype(np.float32)
 
 
+def labels_of(number: int) -> tuple[str, str]:
+    """Letters and word of an utterance, another word for each number."""
+    word = f"{number:05b}".translate({ord("0"): "a", ord("1"): "b"})
+    return " ".join(word) + " |", word
+
+
 def build(folder: Path, langs: tuple[str, ...] = ("eng",), suffix: str = "wav") -> Path:
     """Write a corpus as the prepare tools do; the lengths differ by a sample each."""
     for lang in langs:
@@ -56,7 +62,7 @@ def build(folder: Path, langs: tuple[str, ...] = ("eng",), suffix: str = "wav") 
                 name, num_samples = f"audio/{split}/{place}é.{suffix}", SECOND + 100 * number
                 (folder / lang / name).parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(folder / lang / name, samples_of(number, num_samples), SECOND)
-                rows.append(Utterance(name, num_samples, "a b |", f"ab{number}", f"{lang}_{split}_{split}{place}é"))
+                rows.append(Utterance(name, num_samples, *labels_of(number), f"{lang}_{split}_{split}{place}é"))
             manifest.write_split(folder / lang, split, folder / lang, rows)
         manifest.write_dictionary(folder / lang / "dict.ltr.txt", {"a": 5, "b": 5, "|": 5})
     manifest.write_dictionary(folder / "dict.ltr.txt", {"a": 5, "b": 5, "|": 5})
@@ -154,7 +160,7 @@ def long_corpus(folder: Path, seconds: int = 20) -> Path:
     rows = []
     for place in range(5):
         soundfile.write(src / "eng" / f"{place}.wav", samples_of(place, seconds * SECOND), SECOND)
-        rows.append(Utterance(f"{place}.wav", seconds * SECOND, "a b |", f"ab{place}", f"eng_train_{place}"))
+        rows.append(Utterance(f"{place}.wav", seconds * SECOND, *labels_of(place), f"eng_train_{place}"))
     manifest.write_split(src / "eng", "train", src / "eng", rows)
     return src
 
@@ -196,9 +202,10 @@ def test_what_is_finished_is_skipped_and_what_changed_is_not(
     assert packed() == ["dev"]
     (shards / "test-00000.tar").write_bytes(b"short")
     assert packed() == ["test"]
-    words = (src / "eng" / "train.wrd").read_text()
-    (src / "eng" / "train.wrd").write_text(words.replace("ab4", "other"))
-    assert packed() == ["train"]
+    for suffix, old, new in zip(("ltr", "wrd"), labels_of(4), labels_of(31), strict=True):
+        path = src / "eng" / f"train.{suffix}"
+        path.write_text(path.read_text().replace(f"{old}\n", f"{new}\n"))
+        assert packed() == ["train"]
     assert pack(src, out, "--format", "zip") == 0
     assert {path.suffix for path in shards.iterdir()} == {".zip"}  # no shard is left that no manifest names
     assert validation.validate(out).problems() == []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mms_recipes.decoding import word_times
+from mms_recipes.decoding.confidence import Evidence
 from mms_recipes.decoding.word_times import Timing
 
 SYMBOLS = ["<s>", "<pad>", "</s>", "<unk>", "|", "a", "b", "c", "lo|"]
@@ -117,8 +118,12 @@ def test_confidence_is_that_of_the_letters_frames() -> None:
 
 
 def test_an_utterance_without_words() -> None:
-    assert timed([0, 0], [0.5, 0.8]) == Timing([], pytest.approx(math.sqrt(0.4)))
-    assert timed([WORD_END, 0], [0.5, 0.8]) == Timing([], pytest.approx(math.sqrt(0.4)))
+    for path, blanks in (([0, 0], 0.4), ([WORD_END, 0], 0.8)):
+        without = Evidence(
+            pytest.approx(0.04), 2, pytest.approx(math.log(0.4)), pytest.approx(math.log(blanks)), 0, 0, 0, 0
+        )
+        assert timed(path, [0.5, 0.8]) == Timing([], pytest.approx(math.sqrt(0.4)), without, confidence=None)
+        assert without.features() is None
     assert timed([]) == Timing([], None)
     assert word_times.time_hypothesis(emissions_of([]), [], SYMBOLS, FRAME) == Timing([], None)
 
