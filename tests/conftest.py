@@ -11,13 +11,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MALLOC_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 
 # Before torch is imported, and inherited by the commands that tests start; the tests' models do not fill more cores.
-SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
-os.environ.setdefault("OMP_NUM_THREADS", "1" if SIDE_BY_SIDE else str(min(os.cpu_count() or 1, 4)))
+ARE_THREADS_GIVEN = "OMP_NUM_THREADS" in os.environ
+os.environ.setdefault("OMP_NUM_THREADS", str(min(os.cpu_count() or 1, 4)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other work, threads that spin take each other's time
 
 # A shell that starts the tests in the background ignores Ctrl-C for them, and for all commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let processes side by side, which inherit the environment, have one thread each."""
+    if not ARE_THREADS_GIVEN:
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

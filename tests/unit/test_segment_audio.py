@@ -34,7 +34,9 @@ from mms_recipes.corpora import validation
 from mms_recipes.corpora.segmentation import Span, speech_spans
 from tests.unit import memory
 
+THREADS = torch.get_num_threads()
 silero_vad = pytest.importorskip("silero_vad", reason="no silero-vad (extra [vad]): these tests did NOT run")
+torch.set_num_threads(THREADS)  # silero-vad sets torch to one thread when it is imported
 
 TOOL = Path(__file__).parents[2] / "tools" / "segment_audio.py"
 RATE = 16_000
@@ -43,10 +45,9 @@ Samples = NDArray[np.float32]
 
 @pytest.fixture(autouse=True, scope="module")
 def threads_as_before() -> Iterator[None]:
-    """silero-vad sets torch to one thread when it is imported; the tests of other modules shall not notice."""
-    before = torch.get_num_threads()
+    """The detector runs on one thread; the tests of other modules shall not notice."""
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(THREADS)
 
 
 class Speaker:
