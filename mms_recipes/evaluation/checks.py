@@ -5,14 +5,16 @@ All that is wrong is collected and raised at once, with the remedies of validati
 
 import logging
 import math
+import os
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
-from mms_recipes import files
 from mms_recipes.audio_files import close_shards, probe
 from mms_recipes.corpora.problems import Report
 from mms_recipes.evaluation.emissions import Split
@@ -42,6 +44,18 @@ def check_audio(manifests: Mapping[str, Manifest]) -> None:
     report.raise_if_bad()
 
 
+def settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration as a report holds it: JSON has no infinity, so `unk_score` is a text there.
+
+    Raises ValueError for another number that is not finite.
+    """
+    found: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if "unk_score" in found["decoding"]:
+        found["decoding"]["unk_score"] = str(found["decoding"]["unk_score"])
+    check_settings(found)
+    return found
+
+
 def check_settings(settings: Any, key: str = "") -> None:
     """Raise ValueError for a number among the settings that a report cannot hold: NaN, infinity."""
     if isinstance(settings, float) and not math.isfinite(settings):
@@ -54,11 +68,14 @@ def check_settings(settings: Any, key: str = "") -> None:
 
 
 def check_out(out: Path) -> None:
-    """Make the folder of a report, and write into it. Raises OSError where that cannot be done."""
-    out.mkdir(parents=True, exist_ok=True)
-    with files.replaced(out / "evaluating") as temporary:
-        temporary.write_bytes(b"\n")
-    (out / "evaluating").unlink()
+    """Write into the folder of a report, or where it will be made, and leave nothing there.
+
+    Raises OSError where that cannot be done. The folder is not made: what still stops the work leaves none, and one
+    that is made and removed could be taken from another shard.
+    """
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.lexists(folder))
+    with tempfile.NamedTemporaryFile(dir=there, prefix=".evaluating.", suffix=".tmp") as file:
+        file.write(b"\n")
 
 
 def _read_through(lines: Lines, report: Report) -> None:

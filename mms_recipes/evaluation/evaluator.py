@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import mms_recipes.plugins  # noqa: F401
 from mms_recipes import __version__, config, devices, files, languages, letters, manifest, metrics, shard_files
@@ -175,7 +175,7 @@ def _nbest_lines(uid: str, lang: str, found: list[Hypothesis], texts: list[str])
 
 def _settings(cfg: DictConfig, base_hash: str, options: dict[str, BeamOptions]) -> dict[str, Any]:
     """What scores.json says of how it was made; the decoding is greedy, or a search with each language's weights."""
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = checks.settings_of(cfg)
     decoding = settings.pop("decoding")
     if cfg.num_shards == 1:
         del settings["num_shards"], settings["shard"]
@@ -189,4 +189,4 @@ def _settings(cfg: DictConfig, base_hash: str, options: dict[str, BeamOptions]) 
 def _search_settings(decoding: dict[str, Any], options: dict[str, BeamOptions]) -> dict[str, Any]:
     weights = {lang: {name: asdict(used)[name] for name in language_model.WEIGHTS} for lang, used in options.items()}
     told = {name: value for name, value in decoding.items() if name not in language_model.WEIGHTS}
-    return told | {"unk_score": str(decoding["unk_score"]), "weights": weights}  # JSON has no infinity
+    return told | {"weights": weights}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import mms_recipes.plugins  # noqa: F401
 from mms_recipes import __version__, alignment, config, files, languages, manifest, metrics, parsing, shard_files
@@ -47,6 +47,7 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     """
     config.require(cfg, MANDATORY, "tune")
     config.refuse_unknown_keys(cfg)
+    settings = checks.settings_of(cfg)
     if cfg.decoding.search not in (recognition.EITHER_LM, recognition.WORD_LM, recognition.LETTER_LM):
         raise ValueError(f"tune: decoding.search is {cfg.decoding.search!r}, which has no weights; give decoding=lm")
     if cfg.split == "test":
@@ -72,7 +73,6 @@ def tune(cfg: DictConfig) -> dict[str, dict[str, Any]]:
         interrupt.args = (f"{len(found)} of {len(langs)} languages are tuned and kept; the same command goes on",)
         raise
     if cfg.num_shards > 1:
-        settings = OmegaConf.to_container(cfg, resolve=True)
         path = shard_files.write(Path(cfg.out), {"settings": settings, "expected": expected, "found": found})
         logger.info("%s; when all are there: python tools/merge_tuning.py %s", path, cfg.out)
     return found

@@ -24,9 +24,9 @@ def spied(command: str, arguments: tuple[str, ...]) -> Any:
     """Run a command that says when it processes a batch."""
 
     def said(real: Callable[..., Any]) -> Callable[..., Any]:
-        def spy(*given: Any) -> Any:
+        def spy(*given: Any, **named: Any) -> Any:
             print(PROCESSED, flush=True)
-            return real(*given)
+            return real(*given, **named)
 
         return spy
 
@@ -112,8 +112,8 @@ def test_a_shard_looks_at_its_own_languages(tiny: Lab, tmp_path: Path) -> None:
     data = tiny.copy_data(tmp_path / "data")
     twice(data / "fra")
     common = (f"checkpoint={tiny.adapters}", f"data={data}", f"out={tmp_path / 'out'}", "num_shards=3")
-    codes = [run("evaluate", *common, f"shard={shard}").code for shard in range(3)]
-    assert sorted(codes) == [0, 0, 1]
+    ended = [run("evaluate", *common, f"shard={shard}") for shard in range(3)]
+    assert sorted(one.code for one in ended) == [0, 0, 1], ended
 
 
 def test_tune(tiny: Lab, tmp_path: Path) -> None:
@@ -125,9 +125,13 @@ def test_tune(tiny: Lab, tmp_path: Path) -> None:
     common = (f"checkpoint={tiny.adapters}", f"data={data}", f"decoding.lm={folder.parent}", "split=test")
     ended = run("tune", *common, "decoding.drop_oov=true", f"out={tmp_path / 'out'}")
     assert ended.is_refused() and PROCESSED not in ended.output and "no such file" in ended.output, ended
+    ended = run("tune", *common, "decoding.beam_threshold=inf", f"out={tmp_path / 'out'}")  # no file holds that
+    assert ended.is_refused() and "decoding.beam_threshold is inf" in ended.output, ended
 
 
-@pytest.mark.parametrize(("given", "part"), [("batch_seconds=.inf", "batch_seconds"), ("out=/dev/null/x", "/dev/null")])
+@pytest.mark.parametrize(
+    ("given", "part"), [("batch_seconds=inf", "batch_seconds is inf"), ("out=/dev/null/x", "/dev/null")]
+)
 def test_what_cannot_be_written(tiny: Lab, tmp_path: Path, given: str, part: str) -> None:
     out = f"out={tmp_path / 'out'}"
     ended = run("evaluate", f"checkpoint={tiny.adapters}", f"data={tiny.data}", "langs=[eng]", out, given)
