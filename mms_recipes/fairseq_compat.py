@@ -145,8 +145,18 @@ def save_atomically() -> None:
 
 
 def rank_timeout() -> float:
-    """Seconds after which a rank or a data worker that has not answered is given up."""
-    return float(os.environ.get("MMS_RECIPES_RANK_TIMEOUT", RANK_TIMEOUT_SECONDS))
+    """Seconds after which a rank or a data worker that has not answered is given up.
+
+    Raises ValueError for an MMS_RECIPES_RANK_TIMEOUT that is no time.
+    """
+    given = os.environ.get("MMS_RECIPES_RANK_TIMEOUT", str(RANK_TIMEOUT_SECONDS))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= datetime.timedelta.max.total_seconds():
+        raise ValueError(f"MMS_RECIPES_RANK_TIMEOUT is {given!r}, expected seconds above 0, as in 600")
+    return seconds
 
 
 def bound_waiting() -> None:

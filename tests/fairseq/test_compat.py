@@ -280,6 +280,23 @@ def test_our_copy_is_put_in_place_in_one_step(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 
 
+# ---- rank_timeout
+
+
+def test_a_rank_is_waited_for_as_long_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MMS_RECIPES_RANK_TIMEOUT", raising=False)
+    assert fairseq_compat.rank_timeout() == fairseq_compat.RANK_TIMEOUT_SECONDS
+    monkeypatch.setenv("MMS_RECIPES_RANK_TIMEOUT", "2.5")
+    assert fairseq_compat.rank_timeout() == 2.5
+
+
+@pytest.mark.parametrize("given", ["ten", "", "0", "-1", "nan", "inf", "1e300"])
+def test_what_is_no_time_to_wait_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("MMS_RECIPES_RANK_TIMEOUT", given)
+    with pytest.raises(ValueError, match=rf"MMS_RECIPES_RANK_TIMEOUT is '{given}', expected seconds above 0"):
+        fairseq_compat.rank_timeout()
+
+
 # ---- bound_waiting
 
 
