@@ -207,10 +207,10 @@ def test_nothing_is_told_of_shards_that_do_not_fit(model: Path, data: Path, tmp_
     shutil.copy(model, used)
     hear(1)
     spoil(out, 1, logits=lambda rows: rows[:-1])
-    again = "not the answers of a shard (ValueError('logits of 2 utterances, answers for 3')); evaluate it again"
+    again = "not the answers of a shard (logits of (2, 5), expected (3, 5)); evaluate it again"
     assert f"{out}/shards/1.json, 1.npz: {again}" in refusal()
     (out / "shards/1.npz").write_bytes((out / "shards/1.npz").read_bytes()[:100])
-    assert "1.npz: not the answers of a shard (BadZipFile" in refusal()
+    assert "1.npz: not the answers of a shard (File is not a zip file" in refusal()
     hear(1)
     spoil(out, 1, **dict.fromkeys(("logits_NK", "target_N", "folder_N"), lambda rows: rows[1:]))
     assert "one/fra: 2 utterances of dev to fit the temperature on, expected 3 as in its manifest" in refusal()
@@ -222,14 +222,37 @@ def test_nothing_is_told_of_shards_that_do_not_fit(model: Path, data: Path, tmp_
     spoil(out, 1, logits=lambda rows: rows[:-1])
     assert "one/fra: scored 2 utterances, expected 3 as in its manifest" in refusal()
     hear(1)
-    sound = data / "one" / "fra" / "test0.wav"
-    sound.rename(sound.with_suffix(".gone"))
+    assert merge(out) == 0
+    (out / "scores.json").unlink()
+
+
+def test_what_a_shard_found_before_is_forgotten_when_it_starts(
+    model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out, copy = tmp_path / "out", Path(shutil.copytree(data, tmp_path / "data"))
+    for table in copy.rglob("*.tsv"):
+        table.write_text(table.read_text().replace(str(data), str(copy)))
+
+    def hear(shard: int) -> None:
+        evaluator.evaluate(lid(model, copy, out, "num_shards=2", f"shard={shard}"))
+
+    for shard in range(2):
+        hear(shard)
+    sound = copy / "one" / "fra" / "test0.wav"
+    samples, rate = soundfile.read(sound, dtype="int16")
+    sound.unlink()
     with pytest.raises((OSError, ValueError), match=r"test0\.wav"):
         hear(1)
-    sound.with_suffix(".gone").rename(sound)
-    assert "1 of 2 shards missing: 1" in refusal()
-    hear(1)
-    assert merge(out) == 0
+    assert (out / "shards/1.json").exists()  # nothing was started
+    soundfile.write(sound, samples, rate, format="FLAC")
+    content = bytearray(sound.read_bytes())
+    quarter = len(content) // 4
+    content[quarter : quarter + 99] = bytes(99)  # its header and its last sample are as they were
+    sound.write_bytes(content)
+    with pytest.raises((OSError, ValueError), match=r"test0\.wav"):
+        hear(1)
+    assert merge(out) == 1 and not (out / "scores.json").exists()
+    assert "1 of 2 shards missing: 1" in capsys.readouterr().err
 
 
 def test_speech_recognition_takes_one_corpus(data: Path, tmp_path: Path, caplog: Any) -> None:

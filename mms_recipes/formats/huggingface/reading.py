@@ -216,8 +216,8 @@ def _require_base(path: Path, base_hash: Callable[[], str]) -> None:
     if path.suffix != ".safetensors":
         return
     with weights.whole(path), safetensors.safe_open(path, "pt") as file:
-        stated = (file.metadata() or {}).get("base_hash")
-    if stated and stated.strip('"') != base_hash():
+        stated = (file.metadata() or {}).get("base_hash", "").strip('"')
+    if stated and stated != base_hash():
         raise ValueError(
             f"{path}: was trained on base {parsing.shown(stated)}, but {path.parent.name} holds base {base_hash()}; "
             "it is of another base"
