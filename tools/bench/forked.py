@@ -31,6 +31,7 @@ PRELOADED = (
     "mms_recipes.identify",
     "mms_recipes.convert",
     "mms_recipes.report.__main__",
+    "transformers.models.wav2vec2.modeling_wav2vec2",  # what convert imports late; 3 s
 )
 
 _processes = multiprocessing.get_context("forkserver")
