@@ -136,15 +136,20 @@ class _Header(parsing.Schema):
     provenance: list[Text] = pydantic.Field(default=[])
 
 
-def read_adapter(path: str | Path) -> Adapter:
-    """Read one language's file. Raises FileNotFoundError, or ValueError: key or tensor, found, expected."""
+def read_adapter(path: str | Path, mapped: bool = False) -> Adapter:
+    """Read one language's file. Raises FileNotFoundError, or ValueError: key or tensor, found, expected.
+
+    The tensors are copied, as a mapped file may be written over or cut; `mapped` leaves them in it, for a conversion,
+    which holds all languages at once.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such adapter; train it with experiment=lsah_* or give another folder")
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
-            # copied, as a mapped file may be written over or cut
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            if not mapped:
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: not an adapter file, or cut off ({error})") from error
     if metadata.pop("format", None) != json.dumps(ADAPTER_FORMAT):
@@ -287,9 +292,9 @@ def is_folder_of_adapters(path: str | Path) -> bool:
     return Path(path).is_dir() and not is_huggingface(path)
 
 
-def read_adapters(path: str | Path) -> Mapping[str, Adapter]:
+def read_adapters(path: str | Path, mapped: bool = False) -> Mapping[str, Adapter]:
     """Adapters by language, each read when asked for: a folder of adapter files, a one-file checkpoint, or a folder of
-    Hugging Face's.
+    Hugging Face's. `mapped`: as in `read_adapter`.
     """
     if is_folder_of_adapters(path):
         found = {file.stem: file for file in sorted(Path(path).glob("*.safetensors"))}
@@ -297,15 +302,15 @@ def read_adapters(path: str | Path) -> Mapping[str, Adapter]:
             below = Path(path, "adapters")
             meant = f"; did you mean {below}?" if below.is_dir() else ""
             raise FileNotFoundError(f"{path}: no adapters (*.safetensors) in this folder{meant}")
-        return OnDemand(list(found), lambda lang: _of_file(found[lang]))
+        return OnDemand(list(found), lambda lang: _of_file(found[lang], mapped))
     checkpoint = load_checkpoint(path)
     if "adapter" not in checkpoint:
         raise ValueError(f"{path}: no adapters inside; found {sorted(checkpoint)}")
     return adapters_of(checkpoint, path, base_of(checkpoint, path).hash)
 
 
-def _of_file(path: Path) -> Adapter:
-    adapter = read_adapter(path)
+def _of_file(path: Path, mapped: bool) -> Adapter:
+    adapter = read_adapter(path, mapped)
     if adapter.lang != path.stem:
         raise ValueError(f"{path}: the adapter of {adapter.lang!r} under another name; give it its own")
     return adapter

@@ -36,9 +36,9 @@ def read(path: Path, base: Path | None = None, trust: bool = False, classes: Seq
     not where it was at training. `trust` reads Python objects of a .pt file too, which runs code from the file.
     """
     if reading.is_huggingface(path):
-        return reading.read(path)
+        return reading.read(path, mapped=True)
     if path.is_dir():
-        adapters = adapter_files.read_adapters(path)
+        adapters = adapter_files.read_adapters(path, mapped=True)
         found = adapter_files.find_base(adapters, lambda file: read(file, trust=trust), base, "--base FILE")
         return _of_adapters(path, adapters, found)
     return stock_checkpoints.of_checkpoint(_load(path, trust), path, classes)

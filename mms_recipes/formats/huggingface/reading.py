@@ -61,7 +61,7 @@ def read(folder: str | Path, mapped: bool = False) -> Portable:
         found.symbols, weight, bias = Vocabularies(folder).to_fairseq(None, head["proj.weight"], head["proj.bias"])
         found.head, found.units = {"proj.weight": weight, "proj.bias": bias}, _units(folder)
     elif kind == Kind.lsah:
-        _add_adapters(found, config, folder, rest)
+        _add_adapters(found, config, folder, rest, mapped)
     elif rest:
         names.rename(rest, {}, str(folder))
     return found
@@ -140,7 +140,7 @@ def _stacked(name: str, tensor: torch.Tensor) -> torch.Tensor:
 # ---- adapters
 
 
-def _add_adapters(found: Portable, config: Config, folder: Path, rest: dict[str, torch.Tensor]) -> None:
+def _add_adapters(found: Portable, config: Config, folder: Path, rest: dict[str, torch.Tensor], mapped: bool) -> None:
     head = names.rename(rest, _turned(names.CTC_HEAD), str(folder))
     _require_rows(head, "proj", config.vocab_size or len(head["proj.weight"]), config.hidden_size, folder)
     inside = {name: tensor for name, tensor in found.encoder.items() if ".adapter_layer." in name}
@@ -164,7 +164,7 @@ def _add_adapters(found: Portable, config: Config, folder: Path, rest: dict[str,
             tensors, weight, bias = inside, head["proj.weight"], head["proj.bias"]
         else:
             _require_base(there[lang], base_hash)
-            tensors, weight, bias = _read_adapter(there[lang], found.cfg.encoder_layers)
+            tensors, weight, bias = _read_adapter(there[lang], found.cfg.encoder_layers, mapped)
             require_shapes(tensors, expected, f"{there[lang]}: of another base")
             _require_rows(
                 {"proj.weight": weight, "proj.bias": bias}, "proj", len(weight), config.hidden_size, there[lang]
@@ -202,8 +202,10 @@ def adapter_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read_adapter(path: Path, num_blocks: int) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in weights.read_tensors(path).items()}
+def _read_adapter(
+    path: Path, num_blocks: int, mapped: bool
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in weights.read_tensors(path, mapped).items()}
     require_sound(tensors, str(path))
     table = _turned(names.adapters(num_blocks)) | _turned(names.CTC_HEAD)
     renamed = names.rename(tensors, table, str(path))
