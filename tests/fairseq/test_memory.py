@@ -58,6 +58,7 @@ if what == "load":
         ours.recognizer.add_languages(["l0003"])
         assert list(ours.recognizer.dictionaries) == ["l0003"]
         del ours
+        gc.collect()  # each by itself: what it held is in cycles
 elif what == "all":
     held = {lang: part.tensors for lang, part in converter.read(Path(paths[0])).adapters.items()}
     held = {lang: {name: tensor + 0 for name, tensor in part.items()} for lang, part in held.items()}

@@ -96,7 +96,7 @@ def test_sharded_pretraining_is_pretraining(tmp_path: Path) -> None:
         for updates in (2, 4):
             overrides = (f"distributed_training.ddp_backend={backend}", f"optimization.max_update={updates}", *settings)
             run = train_on_two_ranks("smoke_pretrain", data, tmp_path / backend, *overrides)
-        last[backend] = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt")
+        last[backend] = checkpoints.load_checkpoint(run / "checkpoints/checkpoint_last.pt", optimizer=True)
     whole, sharded = last["legacy_ddp"], last["fully_sharded"]
     assert [state["optimizer_history"][-1]["num_updates"] for state in last.values()] == [4, 4]
     assert whole["model"].keys() == sharded["model"].keys()
