@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -131,23 +132,28 @@ def test_a_command_that_only_reads(tiny: Lab, tmp_path: Path) -> None:
 
 
 def test_tuning_keeps_the_languages_that_are_done(tiny: Lab, tmp_path: Path) -> None:
-    for lang in ("eng", "fra"):
+    for lang in ("eng", "fra", "jpn"):
         (tmp_path / "lms" / lang).mkdir(parents=True)
         words = (tiny.data / lang / "train.wrd").read_text().split()
         lexicon = "".join(f"{word}\t{' '.join(word)} |\n" for word in sorted(set(words)))
         (tmp_path / "lms" / lang / "lexicon.txt").write_text(lexicon)
         (tmp_path / "lms" / lang / "lm.bin").write_text(arpa(words))
-    given = (f"checkpoint={tiny.adapters}", f"data={tiny.data}", f"decoding.lm={tmp_path / 'lms'}", "langs=[eng,fra]")
+    given = (
+        f"checkpoint={tiny.adapters}",
+        f"data={tiny.data}",
+        f"decoding.lm={tmp_path / 'lms'}",
+        "langs=[eng,fra,jpn]",
+    )
     given += (f"out={tmp_path / 'out'}", "decoding.beam_size=20", "decoding.beam_size_token=10", "finest=1")
 
     def at_the_second(pid: int, output: Callable[[], str]) -> None:
-        wait_for(lambda: "[2/2]" in output())
+        wait_for(lambda: "[2/3]" in output())
         os.killpg(pid, signal.SIGINT)
 
     ended = commands.run("tune", *given, meanwhile=at_the_second)
     assert ended.code == 130 and "Traceback" not in ended.output, ended.output[-3000:]
-    assert "1 of 2 languages are tuned and kept" in ended.last_line
-    assert (tmp_path / "lms/eng/decoding.json").is_file() and not (tmp_path / "lms/fra/decoding.json").exists()
+    assert re.search(r"[12] of 3 languages are tuned and kept", ended.last_line)
+    assert (tmp_path / "lms/eng/decoding.json").is_file() and not (tmp_path / "lms/jpn/decoding.json").exists()
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 
