@@ -54,8 +54,9 @@ def compose(cfg: DictConfig, overrides: Sequence[Sequence[str]], loader: Any, fi
         if folder in jobs:
             differing = sorted({*changes} ^ {*jobs[folder].overrides})
             raise ValueError(
-                f"{folder}: several jobs of this command would train in it (they differ in {', '.join(differing)}); "
-                "give each a name of its own, for example 'name=x_${common.seed}'"
+                f"{folder}: several jobs of this command would train in it "
+                f"({'they differ in ' + ', '.join(differing) if differing else 'the same settings are given twice'}); "
+                "give each a name of its own, for example 'name=x_${common.seed}', or leave one out"
             )
         jobs[folder] = job
     return list(jobs.values())

@@ -58,7 +58,6 @@ if what == "load":
         ours.recognizer.add_languages(["l0003"])
         assert list(ours.recognizer.dictionaries) == ["l0003"]
         del ours
-        gc.collect()  # each by itself: what it held is in cycles
 elif what == "all":
     held = {lang: part.tensors for lang, part in converter.read(Path(paths[0])).adapters.items()}
     held = {lang: {name: tensor + 0 for name, tensor in part.items()} for lang, part in held.items()}
@@ -120,7 +119,8 @@ def test_conversions_and_loading_hold_the_base_and_not_the_adapters(one_file: tu
         "one file to adapters": peak("adapters", one, folder / "adapters"),
         "Hugging Face to one file": peak("fairseq", folder / "hf", folder / "back.pt"),
         "adapters to one file": peak("fairseq", folder / "adapters", folder / "again.pt"),
-        "loading each": peak("load", one, folder / "hf", folder / "adapters"),
+        # in a process each: malloc keeps what a model before has freed
+        "loading each": max(peak("load", path) for path in (one, folder / "hf", folder / "adapters")),
     }
     shares = {name: round(size / base, 2) for name, size in found.items()}
     print(shares)
